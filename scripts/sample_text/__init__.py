@@ -1,0 +1,1 @@
+"""Word lists and grammars behind the generated sample texts; written for this project."""

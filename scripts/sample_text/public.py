@@ -1,0 +1,42 @@
+"""General text for pre-training: stories, health leaflets, instructions, talk, letters, opinions."""
+
+from __future__ import annotations
+
+from random import Random
+
+from sample_text.grammar import Bindings, expand, load
+
+_TEXTS = load("public.txt")
+_COMMON = load("people.txt")["names"]
+_RULES = {
+    **_TEXTS["texts"],
+    **_TEXTS["words"],
+    "common": _COMMON["female"] + _COMMON["male"],
+}
+_KINDS = {"story": 5, "leaflet": 6, "howto": 3, "chat": 5, "world": 3, "mail": 3, "opinion": 2,
+          "body": 2, "gloss": 6}  # fmt: skip
+_FEMALE = "Anna Lucy Kate Mia Jill Betty Nell Amy Zara Polly Gwen Ruby Dot Fern Hope Rose".split()
+_MALE = "Tom Ben Jack Bill Fred Max Pip Ralph Ned Gus Toby Hank Josh Roy Kit Dean".split()
+
+
+def public_text(rng: Random, kind: str = "") -> str:
+    """One text of about 20 to 100 words, of `kind` or a random one; `#` stands for a new line."""
+    is_male = rng.random() < 0.5
+    mine, theirs = (_MALE, _FEMALE) if is_male else (_FEMALE, _MALE)
+    bound: Bindings = {
+        "name": rng.choice(mine), "friend": rng.choice(theirs if rng.random() < 0.7 else mine[::2]),
+        "he": "he" if is_male else "she", "his": "his" if is_male else "her",
+        "him": "him" if is_male else "her",
+    }  # fmt: skip
+    kind = kind or rng.choices(list(_KINDS), list(_KINDS.values()))[0]
+    text = expand(rng, rng.choice(_RULES[kind]), bound, _RULES)
+    return _articles(text.replace("#", "\n"))
+
+
+def _articles(text: str) -> str:
+    """`a apple` to `an apple`."""
+    words = text.split(" ")
+    for i in range(len(words) - 1):
+        if words[i] in ("a", "A") and words[i + 1][:1].lower() in tuple("aeiou"):
+            words[i] += "n" * (not words[i + 1].startswith(("useful", "one", "uni")))
+    return " ".join(words)

@@ -1,0 +1,5 @@
+"""The privacy configuration under its documented path."""
+
+from privacy_finetuner.config import PrivacyConfig
+
+__all__ = ["PrivacyConfig"]

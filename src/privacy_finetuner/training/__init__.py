@@ -1,0 +1,1 @@
+"""The private training step and everything it stands on."""

@@ -1,0 +1,125 @@
+"""One private step: clip, add, noise, divide, update. The whole of DP-SGD on one page.
+
+Shapes: B examples of a micro-batch. Everything that leaves this function went through
+`noise.privatize` with a multiplier that the plan priced.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from privacy_finetuner.training.engine import Clip, GradientSource
+from privacy_finetuner.training.engine.clipped_gradient import Batch, BatchRecord
+from privacy_finetuner.training.noise import GaussianNoise
+from privacy_finetuner.training.plan import COUNT_SENSITIVITY, DPTrainingPlan
+
+# A mean of three numbers in [0, 1] each: the vector (loss, accuracy, norm) / sqrt(3) has L2 norm at
+# most 1, whatever the example.
+_STATISTICS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class StepRelease:
+    """What one step made public, noise included. Sums over the batch, not yet divided.
+
+    `below_bound` is the number of gradients within the clip norm, minus half the batch (`None`
+    without adaptive clipping). The three statistics are sums of numbers in [0, 1]: loss over the
+    loss of a uniform guess, accuracy, and gradient norm over clip norm.
+    """
+
+    below_bound: float | None
+    loss: float
+    accuracy: float
+    norm: float
+
+
+def dp_step(
+    gradient: GradientSource,
+    micro_batches: Iterable[Batch],
+    *,
+    clip: Clip,
+    plan: DPTrainingPlan,
+    noise: GaussianNoise,
+    optimizer: torch.optim.Optimizer,
+    loss_cap: float,
+) -> StepRelease:
+    """Run one private step on one Poisson batch and return what it released.
+
+    Guarantee: the update and the returned figures together are one `plan.mechanism` on the batch.
+    An empty batch is a step like any other: noise alone.
+
+    Raises:
+        NonFiniteLoss: the step was not applied and nothing was released; the sum is dropped.
+
+    Source: Abadi et al. 2016 (arXiv:1607.00133), Algorithm 1; the divisor is the public expected
+    batch size, never the size of the batch that was drawn.
+    """
+    records = []
+    try:
+        for batch in micro_batches:
+            records.append(gradient.add(batch, clip))
+    finally:
+        bounded = gradient.take(clip)
+    noisy = noise.privatize(
+        bounded.tensors,
+        sensitivity=bounded.sensitivity,
+        noise_multiplier=plan.gradient_noise_multiplier,
+    )
+    for parameter, total in zip(gradient.parameters, noisy, strict=True):
+        parameter.grad = total.div_(plan.expected_batch_size).to(parameter.dtype)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return _release(records, clip=clip, plan=plan, noise=noise, loss_cap=loss_cap)
+
+
+def _release(
+    records: list[BatchRecord],
+    *,
+    clip: Clip,
+    plan: DPTrainingPlan,
+    noise: GaussianNoise,
+    loss_cap: float,
+) -> StepRelease:
+    below_bound = None
+    if plan.count_noise_multiplier is not None:
+        halves = [torch.where(r.norms_B <= clip.clip_norm, 0.5, -0.5).sum() for r in records]
+        (count_1,) = noise.privatize(
+            [_total(halves)],
+            sensitivity=COUNT_SENSITIVITY,
+            noise_multiplier=plan.count_noise_multiplier,
+        )
+        below_bound = float(count_1)
+    loss = accuracy = norm = math.nan
+    if plan.statistics_noise_multiplier is not None:
+        scale = math.sqrt(_STATISTICS)
+        rows = [_statistics(r, clip, loss_cap).sum(dim=0) / scale for r in records]
+        (sums_3,) = noise.privatize(
+            [_total(rows, _STATISTICS)],
+            sensitivity=1.0,
+            noise_multiplier=plan.statistics_noise_multiplier,
+        )
+        loss, accuracy, norm = (float(value) * scale for value in sums_3)
+    return StepRelease(below_bound, loss, accuracy, norm)
+
+
+def _statistics(record: BatchRecord, clip: Clip, loss_cap: float) -> Tensor:
+    """[B, 3], every entry in [0, 1] whatever the example."""
+    return torch.stack(
+        [
+            (record.losses_B / loss_cap).clamp(0.0, 1.0),
+            record.accuracies_B.clamp(0.0, 1.0),
+            torch.nan_to_num(record.norms_B / clip.clip_norm, nan=1.0).clamp(0.0, 1.0),
+        ],
+        dim=1,
+    ).double()
+
+
+def _total(parts: list[Tensor], size: int = 1) -> Tensor:
+    if not parts:
+        return torch.zeros(size, dtype=torch.float64)
+    return torch.stack([part.double().reshape(size).cpu() for part in parts]).sum(dim=0)

@@ -1,0 +1,80 @@
+"""Per-example clipping in one forward and one backward pass.
+
+`make_gradient` is the door: give it a model, a per-example loss and a public probe. Behind it:
+`tap` catches what a layer saw and what came back, `rules` turns the two into norms and sums,
+`coverage` finds a rule for every trainable parameter, `clipped_gradient` runs them,
+`verification` compares the result with a plain loop over examples on the very model at hand, and
+`example_loop` is that loop, for models without rules.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import nn
+
+from privacy_finetuner.errors import UnsupportedLayer
+from privacy_finetuner.training.engine.clipped_gradient import (
+    Batch,
+    BatchRecord,
+    BoundedSum,
+    ClippedGradient,
+    PerExampleLoss,
+)
+from privacy_finetuner.training.engine.clipping import Clip, ClipRule
+from privacy_finetuner.training.engine.coverage import refuse_mixing
+from privacy_finetuner.training.engine.example_loop import ExampleLoop
+from privacy_finetuner.training.engine.verification import verify_against_loop
+
+__all__ = [
+    "BatchRecord",
+    "BoundedSum",
+    "Clip",
+    "ClipRule",
+    "ClippedGradient",
+    "ExampleLoop",
+    "GradientSource",
+    "make_gradient",
+    "verify_against_loop",
+]
+
+
+class GradientSource(Protocol):
+    """What the private step asks of an engine."""
+
+    parameters: list[nn.Parameter]
+
+    def add(self, batch: Batch, clip: Clip) -> BatchRecord:
+        """Add the clipped gradients of one micro-batch."""
+        ...
+
+    def take(self, clip: Clip) -> BoundedSum:
+        """Hand over the sum and start a new one."""
+        ...
+
+    def close(self) -> None:
+        """Leave the model as it was."""
+        ...
+
+
+def make_gradient(
+    model: nn.Module, loss: PerExampleLoss, probe: Batch
+) -> tuple[GradientSource, str]:
+    """Choose the fastest engine that is exact on this model, and say which and why.
+
+    Guarantee: the engine returned was compared with a loop over examples on `probe`, or is that
+    loop. Falling back costs time, never the bound.
+
+    Raises:
+        UnsupportedLayer: a layer mixes the examples of a batch; no engine can bound it.
+    """
+    refuse_mixing(model)
+    gradient: ClippedGradient | None = None
+    try:
+        gradient = ClippedGradient(model, loss)
+        error = verify_against_loop(gradient, loss, probe)
+    except UnsupportedLayer as reason:
+        if gradient is not None:
+            gradient.close()
+        return ExampleLoop(model, loss), f"example loop (slow): {reason}"
+    return gradient, f"one backward pass, verified to {error:.1g} against a loop over examples"

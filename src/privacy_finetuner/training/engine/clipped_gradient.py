@@ -1,0 +1,154 @@
+"""The clipped sum of per-example gradients, in one forward and one backward pass.
+
+Shapes: B examples of a micro-batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from privacy_finetuner.errors import NonFiniteLoss, UnsupportedLayer
+from privacy_finetuner.training.engine.clipping import Clip
+from privacy_finetuner.training.engine.coverage import cover
+
+Batch = Mapping[str, Tensor]
+PerExampleLoss = Callable[[nn.Module, Batch], tuple[Tensor, Tensor]]
+"""Returns (loss_B, accuracy_B): each entry depends on its own example only."""
+
+
+@dataclass(frozen=True, slots=True)
+class BoundedSum:
+    """A sum that carries its bound: one example changes it by at most `sensitivity` in L2."""
+
+    tensors: list[Tensor]
+    sensitivity: float
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRecord:
+    """Private facts about a micro-batch: never shown, only released through a mechanism."""
+
+    losses_B: Tensor
+    accuracies_B: Tensor
+    norms_B: Tensor
+
+    def __repr__(self) -> str:
+        return f"BatchRecord({len(self.losses_B)} examples)"
+
+
+class ClippedGradient:
+    """Collects the clipped per-example gradients of a logical batch.
+
+    Guarantee: after any calls of `add`, the tensors of `take()` change by at most `clip_norm` in L2
+    when one example is added or removed, for every input, up to the rounding that
+    `noise.ROUNDING_MARGIN` covers. The trained weights are frozen while the model runs, so no
+    unclipped gradient of them ever exists.
+
+    =========================================  ==================================================
+    an example whose                           contributes
+    =========================================  ==================================================
+    gradient is zero                           zero
+    gradient is not finite, or overflows       zero; it is not counted, the count would be private
+    loss is not finite                         nothing: `NonFiniteLoss` is raised
+    =========================================  ==================================================
+
+    Args:
+        model: any module made of layers that `coverage` knows.
+        loss: per-example loss; entry b must depend on example b alone (mean over that example's
+            tokens, not over the batch: see docs/sharp_edges.md).
+
+    Raises:
+        UnsupportedLayer: a layer mixes examples or has no rule; the model is left as it was.
+
+    Source: Abadi et al. 2016 (arXiv:1607.00133), Algorithm 1, lines 6-7; Bu et al. 2023
+    (arXiv:2210.00038), book-keeping, for the single backward pass.
+    """
+
+    def __init__(self, model: nn.Module, loss: PerExampleLoss) -> None:
+        self.model = model
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self._loss = loss
+        self._coverage = cover(model)
+        self._sums: list[Tensor] | None = None
+        uncovered = len(self.parameters) - len(self._coverage.rules)
+        if uncovered:
+            self.close()
+            raise UnsupportedLayer(
+                "model",
+                type(model).__name__,
+                f"{uncovered} trainable parameters belong to no layer",
+            )
+
+    @property
+    def kinds(self) -> Mapping[str, str]:
+        """The rule of each tapped layer, by the layer's name."""
+        return self._coverage.kinds
+
+    def add(self, batch: Batch, clip: Clip) -> BatchRecord:
+        """Add the clipped gradients of one micro-batch to the sum.
+
+        Raises:
+            NonFiniteLoss: the loss of an example is NaN or infinite; the sum is as it was before.
+            UnsupportedLayer: a layer was called in a way that hides which example is which.
+        """
+        batch_size = next(iter(batch.values())).shape[0]
+        rules = self._coverage.rules
+        try:
+            with self._frozen(), ExitStack() as taps:
+                for layer in self._coverage.layers:
+                    taps.enter_context(layer.listening(batch_size))
+                losses_B, accuracies_B = self._loss(self.model, batch)
+                if not bool(torch.isfinite(losses_B).all()):
+                    raise NonFiniteLoss(
+                        "the loss of an example is NaN or infinite; the step was not applied"
+                    )
+                if losses_B.requires_grad:
+                    losses_B.sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            with torch.no_grad():
+                norms_B = self._norms(losses_B)
+                factors_B = clip.factors(norms_B)
+                for parameter, target in zip(self.parameters, self._targets(), strict=True):
+                    rules[parameter].add_weighted_sum(factors_B, target)
+        finally:
+            for rule in rules.values():
+                rule.clear()
+        return BatchRecord(losses_B.detach(), accuracies_B.detach(), norms_B)
+
+    def take(self, clip: Clip) -> BoundedSum:
+        """Hand over the sum of everything added since the last call; zeros when nothing was."""
+        sums = self._targets()
+        self._sums = None
+        return BoundedSum(sums, clip.clip_norm)
+
+    def close(self) -> None:
+        """Take the taps off the model."""
+        for layer in self._coverage.layers:
+            layer.remove()
+
+    def _norms(self, losses_B: Tensor) -> Tensor:
+        total_B = torch.zeros(len(losses_B), dtype=torch.float32, device=losses_B.device)
+        for rule in self._coverage.rules.values():
+            part_B = rule.norms_squared()
+            if part_B is not None:
+                total_B += part_B
+        return total_B.sqrt()
+
+    def _targets(self) -> list[Tensor]:
+        if self._sums is None:
+            self._sums = [torch.zeros_like(p, requires_grad=False) for p in self.parameters]
+        return self._sums
+
+    @contextmanager
+    def _frozen(self) -> Iterator[None]:
+        for parameter in self.parameters:
+            parameter.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for parameter in self.parameters:
+                parameter.requires_grad_(True)

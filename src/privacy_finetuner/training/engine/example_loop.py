@@ -1,0 +1,90 @@
+"""The plain way: one example at a time, ordinary autograd, clip, add. Exact for every model.
+
+Used where no rule covers a model (an unusual layer, parameters outside any layer). It is slower by
+about the micro-batch size, and the run says so. Layers that mix examples are still refused: alone,
+an example would get another gradient than the one its neighbours' presence leaves it with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from privacy_finetuner.errors import NonFiniteLoss
+from privacy_finetuner.training.engine.clipped_gradient import (
+    Batch,
+    BatchRecord,
+    BoundedSum,
+    PerExampleLoss,
+)
+from privacy_finetuner.training.engine.clipping import Clip
+from privacy_finetuner.training.engine.coverage import refuse_mixing
+
+
+class ExampleLoop:
+    """Same contract as `ClippedGradient`, for any model whose layers do not mix examples.
+
+    Guarantee and edge cases: as `ClippedGradient`.
+
+    Raises:
+        UnsupportedLayer: a layer mixes the examples of a batch.
+    """
+
+    def __init__(self, model: nn.Module, loss: PerExampleLoss) -> None:
+        refuse_mixing(model)
+        self.model = model
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self._loss = loss
+        self._sums: list[Tensor] | None = None
+
+    @property
+    def kinds(self) -> Mapping[str, str]:
+        """One rule for the whole model."""
+        return {"model": "example loop"}
+
+    def add(self, batch: Batch, clip: Clip) -> BatchRecord:
+        """Add the clipped gradients of one micro-batch to the sum.
+
+        Raises:
+            NonFiniteLoss: the loss of an example is NaN or infinite. The step must be dropped.
+        """
+        losses, accuracies, norms = [], [], []
+        for i in range(next(iter(batch.values())).shape[0]):
+            single = {name: values[i : i + 1] for name, values in batch.items()}
+            losses_B, accuracies_B = self._loss(self.model, single)
+            if not bool(torch.isfinite(losses_B).all()):
+                self._sums = None
+                raise NonFiniteLoss(
+                    "the loss of an example is NaN or infinite; the step was not applied"
+                )
+            norms.append(self._add_one(losses_B, clip))
+            losses.append(losses_B.detach())
+            accuracies.append(accuracies_B.detach())
+        return BatchRecord(torch.cat(losses), torch.cat(accuracies), torch.cat(norms))
+
+    def take(self, clip: Clip) -> BoundedSum:
+        """Hand over the sum of everything added since the last call; zeros when nothing was."""
+        sums = self._targets()
+        self._sums = None
+        return BoundedSum(sums, clip.clip_norm)
+
+    def close(self) -> None:
+        """Nothing to take off the model."""
+
+    def _add_one(self, loss: Tensor, clip: Clip) -> Tensor:
+        gradients = torch.autograd.grad(loss.sum(), self.parameters, allow_unused=True)
+        found = [(i, g) for i, g in enumerate(gradients) if g is not None]
+        norm_1 = torch.stack([g.float().square().sum() for _, g in found]).sum().sqrt().view(1)
+        factor = clip.factors(norm_1).item()
+        if factor:
+            targets = self._targets()
+            for index, gradient in found:
+                targets[index].add_(gradient, alpha=factor)
+        return norm_1
+
+    def _targets(self) -> list[Tensor]:
+        if self._sums is None:
+            self._sums = [torch.zeros_like(p, requires_grad=False) for p in self.parameters]
+        return self._sums

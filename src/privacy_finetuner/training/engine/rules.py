@@ -1,0 +1,274 @@
+"""Per-example gradients of one parameter: their norms, and their weighted sum.
+
+Two kinds cover everything. `Instantiated` keeps the per-example gradients themselves: right for
+small parameters (biases, norm scales, LoRA factors, short matrices). `Matrix` keeps what the layer
+saw and what came back, and never forms a per-example gradient when that would be dearer: the norm
+comes from Gram matrices (Goodfellow 2015; Li et al. 2022, "ghost clipping"), the sum from one
+matrix product. Both are exact, also when a parameter is used several times in one forward pass.
+
+Shapes: B examples, T positions, D input features, P output features, N numbers in a parameter.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+# A layer's Gram matrices or per-example gradients are formed in pieces of at most this many
+# numbers (128 MiB in float32), so that a step's memory does not grow with T^2 or with B x D x P.
+PIECE_NUMBERS = 32 * 2**20
+
+# Per-example gradients up to this many numbers in all are kept instead of being formed twice.
+KEEP_NUMBERS = 8 * 2**20
+
+# Forming D x P products for each example runs at this multiple of the Gram products' cost per
+# floating-point operation. Measured on CPU: see ../shared/notes/training.md, section 5, and
+# benchmarks/dp_step.py. Only the speed depends on it, never the result.
+INSTANTIATION_PENALTY = 1.4
+
+
+class Instantiated:
+    """A parameter whose per-example gradients are kept, added over its uses."""
+
+    def __init__(self, parameter: nn.Parameter) -> None:
+        self.parameter = parameter
+        self._gradients_BN: Tensor | None = None
+
+    @property
+    def is_used(self) -> bool:
+        """Whether the parameter was used since the last sum."""
+        return self._gradients_BN is not None
+
+    def add(self, gradients: Tensor) -> None:
+        """Add the per-example gradients of one use; first dimension B, the rest as the parameter."""
+        gradients_BN = gradients.reshape(gradients.shape[0], -1).float()
+        if self._gradients_BN is None:
+            self._gradients_BN = gradients_BN
+        else:
+            self._gradients_BN = self._gradients_BN + gradients_BN
+
+    def norms_squared(self) -> Tensor | None:
+        """Squared L2 norm of each example's gradient, or `None` when the parameter was not used."""
+        if self._gradients_BN is None:
+            return None
+        return torch.linalg.vector_norm(self._gradients_BN, dim=1).square()
+
+    def add_weighted_sum(self, factors_B: Tensor, target: Tensor) -> None:
+        """Add `sum_b factors[b] * gradient[b]` to `target`, then forget the gradients."""
+        if self._gradients_BN is not None:
+            gradients_BN = _without_refused(self._gradients_BN, factors_B)
+            target.view(-1).add_(factors_B @ gradients_BN)
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget the gradients."""
+        self._gradients_BN = None
+
+
+class Matrix:
+    """The weight of linear layers and look-up tables, alone or shared between them (tied).
+
+    `transposed` tells the layout: a linear layer and a table hold [P, D] and [rows, D]; a GPT-2
+    `Conv1D` holds [D, P].
+    """
+
+    def __init__(self, parameter: nn.Parameter, *, transposed: bool = False) -> None:
+        self.parameter = parameter
+        self.is_shared = False
+        self._transposed = transposed
+        self._dense: list[tuple[Tensor, Tensor]] = []
+        self._look_ups: list[tuple[Tensor, Tensor]] = []
+        self._kept = Instantiated(parameter)
+
+    def add_dense(self, inputs: Tensor, gradients: Tensor) -> None:
+        """Record a product: inputs [B, ..., D] and gradients of its outputs [B, ..., P]."""
+        inputs_BTD = inputs.reshape(inputs.shape[0], -1, inputs.shape[-1])
+        gradients_BTP = gradients.reshape(gradients.shape[0], -1, gradients.shape[-1])
+        keep = not self.is_shared and not self._dense
+        if keep and (self._kept.is_used or _instantiating_is_cheaper(inputs_BTD, gradients_BTP)):
+            left, right = inputs_BTD, gradients_BTP
+            if not self._transposed:
+                left, right = gradients_BTP, inputs_BTD
+            self._kept.add(left.transpose(1, 2) @ right)
+        else:
+            self._dense.append((inputs_BTD, gradients_BTP))
+
+    def add_look_up(self, rows: Tensor, gradients: Tensor, *, ignored_row: int | None) -> None:
+        """Record a table look-up: row numbers [B, ...] and gradients of what was found [B, ..., D]."""
+        rows_BT = rows.reshape(rows.shape[0], -1)
+        gradients_BTD = gradients.reshape(gradients.shape[0], -1, gradients.shape[-1])
+        if ignored_row is not None:
+            gradients_BTD = gradients_BTD.masked_fill((rows_BT == ignored_row).unsqueeze(-1), 0.0)
+        self._look_ups.append((rows_BT, gradients_BTD))
+
+    def norms_squared(self) -> Tensor | None:
+        """Squared L2 norm of each example's gradient, or `None` when the parameter was not used."""
+        parts: list[Tensor] = []
+        kept_B = self._kept.norms_squared()
+        if kept_B is not None:
+            parts.append(kept_B)
+        if self._dense:
+            parts.append(_gram_norms_squared(*self._joined_dense()))
+        if self._look_ups:
+            parts.append(_look_up_norms_squared(*self._joined_look_ups()))
+        if self._dense and self._look_ups:
+            parts.append(2 * _cross_products(self._joined_dense(), self._joined_look_ups()))
+        # The cross term may leave a sum of rounding errors a hair below zero.
+        return torch.stack(parts).sum(dim=0).clamp(min=0.0) if parts else None
+
+    def add_weighted_sum(self, factors_B: Tensor, target: Tensor) -> None:
+        """Add `sum_b factors[b] * gradient[b]` to `target`, then forget everything recorded."""
+        self._kept.add_weighted_sum(factors_B, target)
+        for inputs_BTD, gradients_BTP in self._dense:
+            left, right = _weighted(inputs_BTD, gradients_BTP, factors_B)
+            if not self._transposed:
+                left, right = right, left
+            _add_product(target, left.flatten(0, 1), right.flatten(0, 1))
+        for rows_BT, gradients_BTD in self._look_ups:
+            scaled_BTD = _scaled(gradients_BTD, factors_B)
+            target.index_add_(0, rows_BT.flatten(), scaled_BTD.flatten(0, 1).to(target.dtype))
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything recorded."""
+        self._kept.clear()
+        self._dense.clear()
+        self._look_ups.clear()
+
+    def _joined_dense(self) -> tuple[Tensor, Tensor]:
+        return _joined(self._dense)
+
+    def _joined_look_ups(self) -> tuple[Tensor, Tensor]:
+        return _joined(self._look_ups)
+
+
+def _joined(uses: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """One use of length T1 + T2 + ... has the same gradient as several uses of lengths T1, T2, ..."""
+    if len(uses) == 1:
+        return uses[0]
+    return torch.cat([u[0] for u in uses], dim=1), torch.cat([u[1] for u in uses], dim=1)
+
+
+def _instantiating_is_cheaper(inputs_BTD: Tensor, gradients_BTP: Tensor) -> bool:
+    batch, length, d = inputs_BTD.shape
+    p = gradients_BTP.shape[-1]
+    if batch * d * p > KEEP_NUMBERS:
+        return False
+    # Gram norm: T^2 (D + P) now and T D P later for the sum. Instantiating: T D P, once.
+    gram_cost = length * length * (d + p) * 0.65 + length * d * p
+    return INSTANTIATION_PENALTY * length * d * p <= gram_cost or d * p <= length * (d + p)
+
+
+def _gram_norms_squared(inputs_BTD: Tensor, gradients_BTP: Tensor) -> Tensor:
+    """||A^T G||^2 = <A A^T, G G^T> for each example, in blocks of rows of the lower triangle."""
+    batch, length, d = inputs_BTD.shape
+    p = gradients_BTP.shape[-1]
+    if length == 1:
+        return _row_norms_squared(inputs_BTD) * _row_norms_squared(gradients_BTP)
+    if d * p < length * (d + p) / 2:
+        return _instantiated_norms_squared(inputs_BTD, gradients_BTP)
+    if batch * length * length > PIECE_NUMBERS and batch > 1:
+        half = batch // 2
+        return torch.cat(
+            [
+                _gram_norms_squared(inputs_BTD[:half], gradients_BTP[:half]),
+                _gram_norms_squared(inputs_BTD[half:], gradients_BTP[half:]),
+            ]
+        )
+    blocks = max(2 if length >= 64 else 1, -(-batch * length * length // PIECE_NUMBERS))
+    rows = -(-length // blocks)
+    total_B = inputs_BTD.new_zeros(batch, dtype=torch.float32)
+    for start in range(0, length, rows):
+        stop = min(start + rows, length)
+        gram = inputs_BTD[:, start:stop] @ inputs_BTD[:, :stop].transpose(1, 2)
+        gram = gram.float() * (
+            gradients_BTP[:, start:stop] @ gradients_BTP[:, :stop].transpose(1, 2)
+        )
+        total_B += 2 * gram[:, :, :start].sum(dim=(1, 2)) + gram[:, :, start:].sum(dim=(1, 2))
+    return total_B.clamp(min=0.0)
+
+
+def _instantiated_norms_squared(inputs_BTD: Tensor, gradients_BTP: Tensor) -> Tensor:
+    """The same norm through per-example products, a few examples at a time, none of them kept."""
+    batch, _, d = inputs_BTD.shape
+    p = gradients_BTP.shape[-1]
+    size = max(1, PIECE_NUMBERS // (d * p))
+    pieces = []
+    for start in range(0, batch, size):
+        piece = slice(start, start + size)
+        products = inputs_BTD[piece].transpose(1, 2) @ gradients_BTP[piece]
+        pieces.append(torch.linalg.vector_norm(products.float(), dim=(1, 2)).square())
+    return torch.cat(pieces)
+
+
+def _row_norms_squared(values_BTD: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(values_BTD.float().flatten(1), dim=1).square()
+
+
+def _look_up_norms_squared(rows_BT: Tensor, gradients_BTD: Tensor) -> Tensor:
+    """Add the gradients that one example sends to one row, then take the norms of the rows."""
+    batch, length = rows_BT.shape
+    span = int(rows_BT.max()) + 1 if rows_BT.numel() else 1
+    examples_B1 = torch.arange(batch, device=rows_BT.device).unsqueeze(1)
+    keys, places = torch.unique((examples_B1 * span + rows_BT).flatten(), return_inverse=True)
+    sums_KD = torch.zeros(
+        len(keys), gradients_BTD.shape[-1], dtype=torch.float32, device=gradients_BTD.device
+    )
+    sums_KD.index_add_(0, places, gradients_BTD.reshape(batch * length, -1).float())
+    total_B = torch.zeros(batch, dtype=torch.float32, device=gradients_BTD.device)
+    return total_B.index_add_(0, keys // span, sums_KD.square().sum(dim=1))
+
+
+def _cross_products(dense: tuple[Tensor, Tensor], look_up: tuple[Tensor, Tensor]) -> Tensor:
+    """<dense gradient, look-up gradient> of a tied weight, without forming either.
+
+    The dense gradient's row v is sum_t G[t, v] h[t]; the look-up adds e[s] to row token[s]. Hence
+    the product is sum_{s,t} G[t, token[s]] (h[t] . e[s]): the exact norm of a shared embedding
+    (Ding et al. 2024, "phantom clipping").
+    """
+    inputs_BTD, gradients_BTP = dense
+    rows_BS, found_BSD = look_up
+    batch, length, _ = inputs_BTD.shape
+    if batch > 1 and batch * length * rows_BS.shape[1] > PIECE_NUMBERS:
+        half = batch // 2
+        first = _cross_products(
+            (inputs_BTD[:half], gradients_BTP[:half]), (rows_BS[:half], found_BSD[:half])
+        )
+        second = _cross_products(
+            (inputs_BTD[half:], gradients_BTP[half:]), (rows_BS[half:], found_BSD[half:])
+        )
+        return torch.cat([first, second])
+    products_BTS = (inputs_BTD @ found_BSD.to(inputs_BTD.dtype).transpose(1, 2)).float()
+    index_BTS = rows_BS.unsqueeze(1).expand(-1, gradients_BTP.shape[1], -1)
+    picked_BTS = gradients_BTP.gather(2, index_BTS)
+    return (products_BTS * picked_BTS).sum(dim=(1, 2))
+
+
+def _weighted(
+    inputs_BTD: Tensor, gradients_BTP: Tensor, factors_B: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Scale the narrower of the two, and silence refused examples in both."""
+    if inputs_BTD.shape[-1] <= gradients_BTP.shape[-1]:
+        return _scaled(inputs_BTD, factors_B), _without_refused(gradients_BTP, factors_B)
+    return _without_refused(inputs_BTD, factors_B), _scaled(gradients_BTP, factors_B)
+
+
+def _scaled(values_BTD: Tensor, factors_B: Tensor) -> Tensor:
+    factors_B11 = factors_B.view(-1, 1, 1).to(values_BTD.dtype)
+    return _without_refused(values_BTD, factors_B) * factors_B11
+
+
+def _without_refused(values: Tensor, factors_B: Tensor) -> Tensor:
+    """Zero the examples whose factor is zero: zero times infinity would be NaN."""
+    refused_B = factors_B == 0
+    if not bool(refused_B.any()):
+        return values
+    return values.masked_fill(refused_B.view(-1, *[1] * (values.ndim - 1)), 0.0)
+
+
+def _add_product(target: Tensor, left: Tensor, right: Tensor) -> None:
+    """Add left^T right to target, in place where the types allow it."""
+    if left.dtype == target.dtype:
+        target.addmm_(left.transpose(0, 1), right)
+    else:
+        target.add_(left.transpose(0, 1) @ right)

@@ -1,0 +1,182 @@
+"""How good a model is on a data set: exactly, or released with noise.
+
+Shapes: B examples of a pass.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from privacy_core.accounting import calibrate_noise_multiplier
+from privacy_core.dp_events import DpEvent, Gaussian
+from privacy_finetuner.config import TrainOptions
+from privacy_finetuner.results import EvaluationResult, PrivacySpent
+from privacy_finetuner.training import inputs
+from privacy_finetuner.training.datasets import TokenizedDataset
+from privacy_finetuner.training.models import LoadedModel
+from privacy_finetuner.training.noise import ROUNDING_MARGIN, GaussianNoise
+from privacy_finetuner.training.objectives import Objective, causal_lm_scores
+from privacy_runtime.world import Entropy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """Means over a data set. `loss` is per token for language models, per example otherwise."""
+
+    loss: float
+    accuracy: float
+    examples: int
+    loss_std: float = 0.0
+    accuracy_std: float = 0.0
+
+    @property
+    def perplexity(self) -> float:
+        """exp(loss), infinite where it overflows."""
+        return math.exp(self.loss) if self.loss < 700 else math.inf
+
+
+@torch.no_grad()
+def exact_scores(
+    loaded: LoadedModel, dataset: TokenizedDataset, objective: Objective, *, max_tokens: int
+) -> Scores:
+    """Score a model exactly. The figures are about the records as they are: no guarantee.
+
+    Language models: mean loss and accuracy over all supervised tokens of the set.
+    """
+    loss = accuracy = weight = 0.0
+    for piece in _passes(loaded, dataset, max_tokens):
+        if objective.task == "causal_lm":
+            losses_B, hits_B, tokens_B = causal_lm_scores(loaded.model, piece)
+        else:
+            losses_B, hits_B = objective(loaded.model, piece)
+            tokens_B = torch.ones_like(losses_B)
+        loss += float((losses_B.double() * tokens_B).sum())
+        accuracy += float((hits_B.double() * tokens_B).sum())
+        weight += float(tokens_B.sum())
+    if weight == 0:
+        return Scores(loss=math.nan, accuracy=math.nan, examples=len(dataset))
+    return Scores(loss=loss / weight, accuracy=accuracy / weight, examples=len(dataset))
+
+
+@torch.no_grad()
+def released_scores(
+    loaded: LoadedModel,
+    dataset: TokenizedDataset,
+    objective: Objective,
+    *,
+    noise: GaussianNoise,
+    noise_multiplier: float,
+    max_tokens: int,
+) -> Scores:
+    """Score a model with noise: one Gaussian release of (mean loss, mean accuracy).
+
+    Guarantee: one example changes the released vector by at most 1 in L2 before the noise: it
+    enters as (min(loss, cap) / cap, accuracy) / sqrt(2). The number of examples is public. Each
+    example's loss is the mean over its own tokens.
+    """
+    sums_2 = torch.zeros(2, dtype=torch.float64)
+    for piece in _passes(loaded, dataset, max_tokens):
+        losses_B, hits_B = objective(loaded.model, piece)
+        capped_B = torch.nan_to_num(losses_B / objective.loss_cap, nan=1.0).clamp(0.0, 1.0)
+        rows_B2 = torch.stack([capped_B, hits_B.clamp(0.0, 1.0)], dim=1).double()
+        sums_2 += rows_B2.sum(dim=0).cpu() / math.sqrt(2)
+    (noisy_2,) = noise.privatize([sums_2], sensitivity=1.0, noise_multiplier=noise_multiplier)
+    count = len(dataset)
+    loss, accuracy = (float(value) * math.sqrt(2) / count for value in noisy_2)
+    std = noise_multiplier * (1 + ROUNDING_MARGIN) * math.sqrt(2) / count
+    return Scores(
+        loss=max(loss, 0.0) * objective.loss_cap,
+        accuracy=min(max(accuracy, 0.0), 1.0),
+        examples=count,
+        loss_std=std * objective.loss_cap,
+        accuracy_std=std,
+    )
+
+
+def exact_evaluation(
+    loaded: LoadedModel, dataset: TokenizedDataset, *, max_tokens: int
+) -> EvaluationResult:
+    """Exact metrics, marked as outside the guarantee."""
+    objective = objective_of(loaded, dataset)
+    scores = exact_scores(loaded, dataset, objective, max_tokens=max_tokens)
+    return _result(scores, objective, PrivacySpent(epsilon=0.0, delta=0.0), outside=True)
+
+
+def released_evaluation(
+    loaded: LoadedModel,
+    dataset: TokenizedDataset,
+    epsilon: float,
+    delta: float,
+    *,
+    entropy: Entropy,
+    max_tokens: int,
+) -> tuple[EvaluationResult, DpEvent]:
+    """Metrics released with the noise that `epsilon` and `delta` ask for, and the event."""
+    multiplier = calibrate_noise_multiplier(
+        epsilon=epsilon, delta=delta, sample_rate=1.0, steps=1, accountant="gdp"
+    )
+    objective = objective_of(loaded, dataset)
+    scores = released_scores(
+        loaded,
+        dataset,
+        objective,
+        noise=GaussianNoise.secure(entropy),
+        noise_multiplier=multiplier,
+        max_tokens=max_tokens,
+    )
+    spent = PrivacySpent(epsilon=epsilon, delta=delta)
+    return _result(scores, objective, spent, outside=False), Gaussian(multiplier)
+
+
+def public_evaluation(
+    options: TrainOptions, loaded: LoadedModel
+) -> Callable[[], dict[str, Any]] | None:
+    """A function that scores the *public* records of `eval_dataset`, or `None` without them."""
+    if options.eval_dataset is None:
+        return None
+    dataset = inputs.read_data(options.eval_dataset, options, loaded)
+
+    def evaluate() -> dict[str, Any]:
+        result = exact_evaluation(loaded, dataset, max_tokens=options.micro_batch_tokens)
+        loaded.model.train()
+        return result.to_dict()
+
+    return evaluate
+
+
+def objective_of(loaded: LoadedModel, dataset: TokenizedDataset) -> Objective:
+    """The per-example loss of a task on a model."""
+    if dataset.task == "causal_lm":
+        return Objective("causal_lm", loaded.model.config.vocab_size)
+    return Objective("sequence_classification", len(dataset.label_names))
+
+
+def _result(
+    scores: Scores, objective: Objective, spent: PrivacySpent, *, outside: bool
+) -> EvaluationResult:
+    return EvaluationResult(
+        accuracy=scores.accuracy,
+        loss=scores.loss,
+        perplexity=scores.perplexity if objective.task == "causal_lm" else None,
+        examples=scores.examples,
+        outside_guarantee=outside,
+        privacy_spent=spent,
+        accuracy_std=scores.accuracy_std,
+        loss_std=scores.loss_std,
+    )
+
+
+def _passes(
+    loaded: LoadedModel, dataset: TokenizedDataset, max_tokens: int
+) -> list[dict[str, torch.Tensor]]:
+    loaded.model.eval()
+    everyone = range(len(dataset))
+    return [
+        {name: t.to(loaded.device) for name, t in dataset.batch(piece).items()}
+        for piece in dataset.micro_batches(everyone, max_tokens=max_tokens)
+    ]

@@ -1,0 +1,137 @@
+"""The durable account of one run: what was planned, reserved, and settled.
+
+Steps are reserved on disk *before* they run. A process that dies leaves its reservation behind, and
+the next one counts every reserved step as taken: the account may be ahead of the truth, never
+behind. A process that ends in order settles at the steps it really took.
+
+Entries, in order of a run's life (file `run.jsonl`, hash-chained):
+
+=============  =============================================================================
+`planned`      the plan with its event, the job id
+`reserved`     steps up to `until` may run from now on
+`settled`      exactly `steps` steps have been charged so far; written with a checkpoint and at
+               an orderly stop
+`resumed`      a later process took over; `charged` is what it counts as spent
+`finished`     no step will follow
+=============  =============================================================================
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+from privacy_finetuner.errors import CheckpointError
+from privacy_runtime.files import AppendLog, LogEntry, read_log
+
+FILE_NAME: Final = "run.jsonl"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunState:
+    """What the entries so far add up to."""
+
+    plan: Mapping[str, Any] | None = None
+    job_id: str = ""
+    charged_steps: int = 0
+    checkpoint: str | None = None
+    is_finished: bool = False
+
+
+def fold(entries: Sequence[LogEntry]) -> RunState:
+    """Add up the entries of one run. Pure.
+
+    Raises:
+        CheckpointError: an entry of a kind that this version does not know.
+    """
+    state: dict[str, Any] = {}
+    for entry in entries:
+        body = entry.body
+        match entry.type:
+            case "planned":
+                state = {"plan": body["plan"], "job_id": body["job_id"]}
+            case "reserved":
+                state["charged_steps"] = body["until"]
+            case "settled":
+                state["charged_steps"] = body["steps"]
+                state["checkpoint"] = body["checkpoint"] or state.get("checkpoint")
+            case "resumed":
+                state["charged_steps"] = body["charged"]
+            case "finished":
+                state["is_finished"] = True
+            case _:
+                raise CheckpointError(
+                    f"entry {entry.index} of the run record is of unknown kind {entry.type!r}; "
+                    "it was written by another version; nothing was changed"
+                )
+    return RunState(**state)
+
+
+class RunRecord:
+    """The run record of an output folder, open for writing: one process at a time.
+
+    Raises:
+        RunRecordLocked: another process is running there.
+        RunRecordDamaged: the file was changed by something else.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._log = AppendLog(folder / FILE_NAME)
+        self.state = fold(self._log.read())
+
+    def plan(self, plan: Mapping[str, Any], job_id: str) -> None:
+        """Open the account of a new run."""
+        self._append("planned", {"plan": dict(plan), "job_id": job_id})
+
+    def reserve(self, until: int) -> None:
+        """Charge all steps up to `until` before they run."""
+        if until > self.state.charged_steps:
+            self._append("reserved", {"until": until})
+
+    def settle(self, steps: int, *, checkpoint: str | None = None) -> None:
+        """State that exactly `steps` steps have been charged: this process took no other."""
+        self._append("settled", {"steps": steps, "checkpoint": checkpoint})
+
+    def resume(self, *, from_step: int) -> int:
+        """Take over from a process that stopped; returns the steps that count as taken."""
+        charged = self.state.charged_steps
+        self._append("resumed", {"charged": charged, "from_step": from_step})
+        return charged
+
+    def finish(self, steps: int) -> None:
+        """Close the account."""
+        self._append("finished", {"steps": steps})
+
+    def close(self) -> None:
+        """Release the folder. Idempotent."""
+        self._log.close()
+
+    def __enter__(self) -> Self:
+        """Return the record itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Release the folder."""
+        self.close()
+
+    def _append(self, kind: str, body: Mapping[str, Any]) -> None:
+        self._log.append(kind, body)
+        self.state = fold(self._log.read())
+
+
+def read_state(folder: Path) -> RunState | None:
+    """The state of the run in a folder, or `None` where there is none. Takes no lock."""
+    path = folder / FILE_NAME
+    return fold(read_log(path)) if path.exists() else None
+
+
+def archive(folder: Path) -> None:
+    """Put the record of a finished run aside, so that a new run can use the folder."""
+    path = folder / FILE_NAME
+    number = 1
+    while (target := folder / f"run-{number:04d}.jsonl").exists():
+        number += 1
+    os.rename(path, target)

@@ -1,0 +1,237 @@
+"""One training run from configuration to files: wires plan, engine, sampler, noise and record.
+
+This is the composition root of training. `open_run` refuses everything that can be refused before
+the first gradient; `drive` runs the loop and leaves the folder in order however it ends.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from privacy_finetuner.config import PerformanceFlags, TrainingConfig
+from privacy_finetuner.errors import (
+    CheckpointError,
+    ConfigurationError,
+    ModelTrainingException,
+    NonFiniteLoss,
+)
+from privacy_finetuner.training import checkpoint, loop, run_record
+from privacy_finetuner.training.checkpoint import LoopState
+from privacy_finetuner.training.datasets import TokenizedDataset
+from privacy_finetuner.training.engine import make_gradient
+from privacy_finetuner.training.evaluation import objective_of
+from privacy_finetuner.training.loop import Run, StepRecord
+from privacy_finetuner.training.models import LoadedModel
+from privacy_finetuner.training.noise import GaussianNoise
+from privacy_finetuner.training.objectives import public_probe
+from privacy_finetuner.training.plan import DPTrainingPlan
+from privacy_finetuner.training.run_record import RunRecord
+from privacy_finetuner.training.sampling import make_sampler
+from privacy_runtime.keystream import KeyStream
+from privacy_runtime.world import Entropy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedRun:
+    """A run that is ready to step, with what the user should know about it."""
+
+    run: Run
+    engine: str
+    notes: list[str]
+
+    def checkpoints(self) -> list[Path]:
+        """The checkpoints on disk, oldest first."""
+        return checkpoint.remove_old(self.run.folder, self.run.keep_checkpoints)
+
+
+def open_run(  # noqa: PLR0913 -- the composition root: keyword-only, each part stands alone
+    *,
+    plan: DPTrainingPlan,
+    training: TrainingConfig,
+    flags: PerformanceFlags,
+    loaded: LoadedModel,
+    dataset: TokenizedDataset,
+    folder: Path,
+    job_id: str,
+    entropy: Entropy,
+    resume: bool = False,
+    evaluate: Callable[[], dict[str, Any]] | None = None,
+    keep_checkpoints: int = 3,
+) -> OpenedRun:
+    """Prepare a run in a folder, new or resumed. No gradient of private data is taken here.
+
+    Raises:
+        ConfigurationError: the folder holds an unfinished run and `resume` is false, or `resume`
+            is true and there is nothing to resume, or plan or data differ from what was begun.
+        UnsupportedLayer: the model mixes examples.
+        CheckpointError, RunRecordLocked, RunRecordDamaged: the folder's files cannot be used.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    _settle_earlier_run(folder, resume=resume)
+    objective = objective_of(loaded, dataset)
+    probe = public_probe(objective, vocabulary=loaded.model.config.vocab_size, device=loaded.device)
+    gradient, engine = make_gradient(loaded.model, objective, probe)
+    optimizer = loop.make_optimizer(training, gradient.parameters)
+    record = RunRecord(folder)
+    try:
+        state, notes = _begin_or_resume(
+            record, plan, loaded, optimizer, dataset, folder, job_id, resume=resume
+        )
+    except BaseException:
+        record.close()
+        gradient.close()
+        raise
+    run = Run(
+        plan=plan,
+        training=training,
+        flags=flags,
+        loaded=loaded,
+        dataset=dataset,
+        gradient=gradient,
+        sampler=make_sampler(
+            plan.sampler,
+            dataset_size=plan.examples,
+            sampling_probability=plan.sampling_probability,
+            stream=KeyStream.fresh(entropy),
+        ),
+        noise=GaussianNoise.secure(entropy) if plan.secure_rng else GaussianNoise.fast(entropy),
+        optimizer=optimizer,
+        record=record,
+        state=state,
+        folder=folder,
+        loss_cap=objective.loss_cap,
+        evaluate=evaluate,
+        keep_checkpoints=keep_checkpoints,
+    )
+    if run.sampler.event(plan.mechanism) != plan.step_event:
+        raise ConfigurationError(
+            f"the sampler {run.sampler.kind!r} is not the one that the plan was priced for; "
+            "nothing was spent"
+        )
+    return OpenedRun(run=run, engine=engine, notes=notes)
+
+
+def drive(opened: OpenedRun, on_step: Callable[[StepRecord], None] | None = None) -> None:
+    """Run to the end of the plan.
+
+    However it ends, the record says at least what was spent. Ctrl-C (SIGINT, SIGTERM) finishes the
+    step under way, saves a checkpoint and raises.
+
+    Raises:
+        ModelTrainingException: interrupted; the message names the checkpoint to resume from.
+        NonFiniteLoss: a loss is not finite; the step was charged and not applied.
+    """
+    run = opened.run
+    try:
+        run.loaded.model.train()
+        with _stop_requests() as stop:
+            for step in loop.steps(run):
+                if on_step is not None:
+                    on_step(step)
+                if stop.is_set() and step.step < step.steps:
+                    path = loop.save(run)
+                    raise ModelTrainingException(
+                        f"interrupted after step {step.step} of {step.steps}; saved {path.name}; "
+                        "continue with resume"
+                    )
+        run.record.settle(run.state.step)
+        run.record.finish(run.state.step)
+    except NonFiniteLoss:
+        # The batch was looked at, and the stop itself says something about it: it is charged.
+        run.record.settle(run.state.step + 1)
+        raise
+    finally:
+        run.gradient.close()
+        run.record.close()
+
+
+def resume_point(folder: Path, model_name: str, *, resume: bool) -> str:
+    """Where to load the model from: the newest checkpoint of the run to resume, or the base."""
+    state = run_record.read_state(folder) if resume else None
+    if state is None or state.checkpoint is None:
+        return model_name
+    checkpoint.read_checkpoint(folder / state.checkpoint)
+    return str(folder / state.checkpoint)
+
+
+def _settle_earlier_run(folder: Path, *, resume: bool) -> None:
+    """Decide what an earlier run in the folder means for this one."""
+    earlier = run_record.read_state(folder)
+    if resume:
+        if earlier is None or earlier.plan is None:
+            raise ConfigurationError(f"{folder} holds no run to resume; nothing was started")
+        if earlier.is_finished:
+            raise ConfigurationError(f"the run in {folder} is finished; nothing was started")
+    elif earlier is not None:
+        if earlier.plan is not None and not earlier.is_finished and earlier.charged_steps > 0:
+            raise ConfigurationError(
+                f"{folder} holds an unfinished run ({earlier.charged_steps} steps are charged): "
+                "resume it, or choose another output folder; nothing was started"
+            )
+        run_record.archive(folder)
+
+
+def _begin_or_resume(  # noqa: PLR0913 -- the tail of open_run
+    record: RunRecord,
+    plan: DPTrainingPlan,
+    loaded: LoadedModel,
+    optimizer: Any,
+    dataset: TokenizedDataset,
+    folder: Path,
+    job_id: str,
+    *,
+    resume: bool,
+) -> tuple[LoopState, list[str]]:
+    if not resume:
+        record.plan(plan.to_json(), job_id)
+        return LoopState(clip_norm=plan.clip_norm, data_fingerprint=dataset.fingerprint), []
+    earlier = record.state
+    if earlier.plan is None or DPTrainingPlan.from_json(dict(earlier.plan)) != plan:
+        raise ConfigurationError(
+            "the configuration differs from the one this run was planned with; nothing was started"
+        )
+    state = LoopState(clip_norm=plan.clip_norm, data_fingerprint=dataset.fingerprint)
+    if earlier.checkpoint is not None:
+        state = checkpoint.load_checkpoint(folder / earlier.checkpoint, loaded, optimizer)
+        if state.data_fingerprint != dataset.fingerprint:
+            raise CheckpointError(
+                "the data set differs from the one this run was begun with; nothing was started"
+            )
+    reached = state.step
+    charged = record.resume(from_step=reached)
+    state.step = charged
+    notes = [f"resumed from step {reached}"]
+    if charged > reached:
+        notes.append(
+            f"{charged - reached} steps were reserved by a process that died; they count as spent "
+            "and are not repeated"
+        )
+    return state, notes
+
+
+@contextmanager
+def _stop_requests() -> Iterator[threading.Event]:
+    """Turn SIGINT and SIGTERM into a flag that is read between steps; a second one interrupts."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def ask(_number: int, _frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,1 @@
+"""Everything impure that two rooms need: clock, entropy, files, processes."""

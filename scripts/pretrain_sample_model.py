@@ -190,7 +190,7 @@ def _options(arguments: Sequence[str] | None) -> tuple[Path, Plan]:
     parser.add_argument("--output", type=Path, default=ASSETS / "model", help="folder to write")
     parser.add_argument("--texts", type=int, default=40_000, help="general texts to generate")
     parser.add_argument("--vocabulary", type=int, default=2048, help="tokens")
-    parser.add_argument("--steps", type=int, default=1500, help="optimizer steps at most")
+    parser.add_argument("--steps", type=int, default=1300, help="optimizer steps at most")
     parser.add_argument("--minutes", type=float, default=30.0, help="minutes at most")
     parser.add_argument("--batch", type=int, default=16, help="rows of 256 tokens per step")
     parser.add_argument("--learning-rate", type=float, default=4e-3)

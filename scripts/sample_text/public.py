@@ -14,9 +14,10 @@ _RULES = {
     "common": _COMMON["female"] + _COMMON["male"],
 }
 _KINDS = {"story": 5, "leaflet": 6, "howto": 3, "chat": 5, "world": 3, "mail": 3, "opinion": 2,
-          "body": 2, "gloss": 6}  # fmt: skip
-_FEMALE = "Anna Lucy Kate Mia Jill Betty Nell Amy Zara Polly Gwen Ruby Dot Fern Hope Rose".split()
-_MALE = "Tom Ben Jack Bill Fred Max Pip Ralph Ned Gus Toby Hank Josh Roy Kit Dean".split()
+          "body": 2, "gloss": 4, "list": 8}  # fmt: skip
+_CAPITALS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_FEMALE = ["Anna", "Lucy", "Kate", "Mia", "Jill", "Betty", "Nell", "Amy", "Zara", "Polly", "Gwen", "Ruby", "Dot", "Fern", "Hope", "Rose"]
+_MALE = ["Tom", "Ben", "Jack", "Bill", "Fred", "Max", "Pip", "Ralph", "Ned", "Gus", "Toby", "Hank", "Josh", "Roy", "Kit", "Dean"]
 
 
 def public_text(rng: Random, kind: str = "") -> str:
@@ -29,8 +30,24 @@ def public_text(rng: Random, kind: str = "") -> str:
         "him": "him" if is_male else "her",
     }  # fmt: skip
     kind = kind or rng.choices(list(_KINDS), list(_KINDS.values()))[0]
+    if kind == "list":
+        return _list(rng, bound)
     text = expand(rng, rng.choice(_RULES[kind]), bound, _RULES)
     return _articles(text.replace("#", "\n"))
+
+
+def _list(rng: Random, bound: Bindings) -> str:
+    """Words, numbers and marks in no order, so that the model is not sure of what it never saw."""
+    slots = ["term", "plain", "form", "drugname", "common", "thing", "food", "adj", "sym", "num2"]
+    marks = [" ", " ", " ", " ", ", ", ". ", "\n", "/", "-", ": ", "; ", " (", ") ", " + "]
+    parts: list[str] = []
+    for _ in range(rng.randint(15, 45)):
+        word = expand(rng, f"{{{rng.choice(slots)}}}", bound, _RULES)
+        digits = "".join(rng.choice("0123456789") for _ in range(rng.randint(1, 5)))
+        capitals = "".join(rng.choice(_CAPITALS) for _ in range(rng.randint(1, 4)))
+        kinds = [word, word, word, word.capitalize(), digits, digits, capitals, word.upper()]
+        parts += [rng.choice(kinds), rng.choice(marks)]
+    return "".join(parts).strip()
 
 
 def _articles(text: str) -> str:

@@ -42,7 +42,7 @@ class PrivacyConfig:
         delta: probability-like slack of the guarantee, in (0, 1); well below 1/n.
         max_grad_norm: L2 bound on one example's gradient; the starting value when
             `adaptive_clipping` is on.
-        noise_multiplier: noise standard deviation over `max_grad_norm`. `None`: solved from epsilon.
+        noise_multiplier: noise standard deviation over the clip norm. `None`: solved from epsilon.
             Given together with epsilon, it is checked: too little noise for epsilon is an error.
         accounting_mode: `"rdp"`, `"pld"` (tightest) or `"gdp"` (full batches only; it refuses
             subsampling, where the usual formula under-reports). `"prv"` and `"moments"` are

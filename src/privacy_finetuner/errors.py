@@ -1,11 +1,11 @@
 """What can go wrong in a private fine-tune, as a tree.
 
 PrivacyError (privacy_core)
-+-- ConfigurationError               the parameters contradict each other or are out of range
++-- ConfigurationError               parameters contradict each other or are out of range
 +-- DatasetError                     a data set cannot be read as training examples
-+-- ModelLoadError                   a model or tokenizer cannot be loaded, or lacks what training needs
-+-- UnsupportedLayer                 a layer has no sound per-example gradient; training did not start
-+-- PrivacyBudgetExhaustedException  the next private act would exceed the budget; it did not happen
++-- ModelLoadError                   a model or tokenizer cannot be loaded, or lacks a part
++-- UnsupportedLayer                 a layer has no sound per-example gradient; nothing began
++-- PrivacyBudgetExhaustedException  the next private act would exceed the budget; not done
 +-- CheckpointError                  a checkpoint is missing, damaged, or of another version
 +-- ModelTrainingException           training stopped; what was spent is spent
     +-- NonFiniteLoss                the loss is NaN or infinite; the step was not applied
@@ -97,7 +97,8 @@ class PrivacyBudgetExhaustedException(PrivacyError):
 
     def __str__(self) -> str:
         return (
-            f"epsilon {self.epsilon_requested:.6g} at delta {self.delta_requested:.3g} was requested, "
+            f"epsilon {self.epsilon_requested:.6g} at delta {self.delta_requested:.3g} was "
+            "requested, "
             f"epsilon {self.epsilon_remaining:.6g} and delta {self.delta_remaining:.3g} are left; "
             f"{self.state}"
         )

@@ -60,8 +60,8 @@ class EpochRecord:
 
     `loss`, `accuracy`, `mean_gradient_norm` and `clipping_rate` are noisy releases; `*_std` is the
     standard deviation of the noise in each, so that a reader sees what a difference means. `loss`
-    is the mean over examples of min(loss, log(number of classes)). `clipping_rate` is `None` without
-    adaptive clipping, where nothing about it is released.
+    is the mean over examples of min(loss, log(number of classes)). `clipping_rate` is `None`
+    without adaptive clipping, where nothing about it is released.
     """
 
     epoch: int

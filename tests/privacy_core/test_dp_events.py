@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from privacy_core.dp_events import (
     DEPTH_MAX,
     Composed,

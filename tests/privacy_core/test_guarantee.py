@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 
 import pytest
+
 from privacy_core.errors import InvalidParameter
 from privacy_core.guarantee import Guarantee, NeighbouringRelation, PrivacyUnit
 

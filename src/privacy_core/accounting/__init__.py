@@ -19,8 +19,8 @@ from privacy_core.accounting.calibration import (
     calibrate_noise_multiplier,
     calibrate_sample_rate,
     calibrate_steps,
-    dp_sgd_event,
 )
+from privacy_core.accounting.dp_sgd import dp_sgd_event
 from privacy_core.accounting.rdp import ORDERS, delta_from_rdp, epsilon_from_rdp, rdp_curve
 
 __all__ = [

@@ -1,9 +1,9 @@
 """The worst pair of output distributions of an act, on one axis.
 
-A pair (P, Q) dominates an act if no two neighbouring data sets can be told apart more easily than P
-can be told from Q. All that composition needs is the law of the privacy loss L = log dP/dQ: how much
-mass P and Q put where L lies in a given interval. Loss is increasing in the output x here, so an
-interval of losses is an interval of outputs, and its masses are differences of distribution
+A pair (P, Q) dominates an act if no two neighbouring data sets can be told apart more easily than
+P can be told from Q. All that composition needs is the law of the privacy loss L = log dP/dQ: how
+much mass P and Q put where L lies in a given interval. Loss is increasing in the output x here, so
+an interval of losses is an interval of outputs, and its masses are differences of distribution
 functions, taken in the tail where they are small (no cancellation).
 
 ===================================  =======================================================
@@ -68,8 +68,8 @@ class DominatingPair(Protocol):
 class MixturePair:
     """P = sum_k p_k N(s_k, sigma^2) against Q = N(0, sigma^2).
 
-    `shifts` are positive and increasing, `probabilities` belong to them; what is missing to 1 is the
-    probability of a shift of 0.
+    `shifts` are positive and increasing, `probabilities` belong to them; what is missing to 1 is
+    the probability of a shift of 0.
     """
 
     sigma: float
@@ -320,7 +320,7 @@ class LabelledPair:
 class WithoutReplacementPair:
     """A Gaussian release about a uniform sample of fixed size, one unit exchanged.
 
-    For every alpha >= 1 the hockey-stick divergence is at most that of (1-r) Q + r P against Q, with
+    For every alpha >= 1 the hockey-stick divergence is at most that of (1-r) Q + r P against Q;
     r = sample size / data set size and (P, Q) the pair of the release under exchange, here
     N(1, sigma^2) and N(0, sigma^2). The relation is symmetric, so for alpha < 1 it is at most that
     of P against (1-r) P + r Q. The two halves are the loss law of one pair: the upper half of the

@@ -83,7 +83,7 @@ class Moments:
     def chernoff_epsilon(self, delta: float) -> float:
         """An epsilon for `delta` from the moments alone: the Renyi bound of these laws.
 
-        Source: Canonne, Kamath & Steinke 2020 (arXiv:2004.00010), Proposition 12, alpha = theta + 1.
+        Source: Canonne, Kamath & Steinke 2020 (arXiv:2004.00010), Proposition 12.
         """
         if delta <= 0:
             return math.inf
@@ -106,7 +106,7 @@ class Moments:
         return float(np.interp(math.log(delta), log_delta[known][order], self.mean[known][order]))
 
     def chernoff_delta(self, epsilon: float) -> float:
-        """A delta for `epsilon` from the moments alone, without the prefactor of the Renyi bound."""
+        """A delta for `epsilon` from the moments alone, without the Renyi bound's prefactor."""
         return math.exp(min(0.0, float(np.min(self.height - self.thetas * epsilon))))
 
     def tilt_at(self, epsilon: float) -> int:
@@ -142,8 +142,9 @@ def rough_edges(low: float, high: float) -> Vector:
 
 
 def lattice_edges(low: float, high: float, *, spacing: int, widest: int, step: float) -> Vector:
-    """Whole multiples of `step`: every `spacing`-th near 0, then 2 % of the distance, at most
-    `widest` apart. Covers [low, high] with an edge to spare, and holds 0.
+    """Whole multiples of `step`, 0 among them, that cover [low, high] with an edge to spare.
+
+    Every `spacing`-th near 0, then 2 % of the distance apart, but at most `widest` steps.
     """
     reach = math.ceil(max(abs(low), abs(high)) / step) + spacing + 1
     dense = np.arange(0, min(reach, _DENSE * spacing) + spacing, spacing, dtype=np.int64)

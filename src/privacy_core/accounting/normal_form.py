@@ -70,10 +70,10 @@ class NormalForm:
 _FREE: Final = NormalForm()
 _NOT_PRIVATE: Final = NormalForm(is_private=False)
 _NOISE_LEAST: Final = 1e-3
-"""Noise below this is priced as none: epsilon is above 100,000 there, and losses leave the floats."""
+"""Noise below this is priced as none: epsilon is above 100,000 there, losses leave the floats."""
 
 
-def normal_form(event: DpEvent) -> NormalForm:
+def normal_form(event: DpEvent) -> NormalForm:  # noqa: C901, PLR0911, PLR0912  # one case per event
     """Reduce an event to its normal form. Exact: no bound is used, the price does not change."""
     match event:
         case NoOp():

@@ -157,8 +157,8 @@ def _curve(event: DpEvent, relation: NeighbouringRelation) -> Vector:
             return _mixture(event)
         case TruncatedPoissonSampled(event=Gaussian()):
             return _truncated(event, relation)
-        case SampledWithoutReplacement(n, m, inner) if not joins:
-            return _without_replacement(m / n, lambda orders: _plain_curve(inner, orders, 2.0))
+        case SampledWithoutReplacement(n, m, Gaussian(sigma)) if not joins:
+            return _without_replacement(sigma / 2, m / n)
         case _:
             raise UnsupportedEvent(
                 accountant="rdp",
@@ -198,7 +198,7 @@ def _plain_curve(event: DpEvent, orders: Vector, sensitivity: float) -> Vector:
 
 @lru_cache(maxsize=1)
 def _whole_orders() -> tuple[tuple[Vector, Vector, Vector], ...]:
-    """Groups of whole orders n: n as a column, k = 2..max as a row, log C(n, k) (-inf for k > n)."""
+    """Groups of whole orders: n as a column, k = 2..max as a row, log C(n, k), -inf for k > n."""
     whole = np.unique(np.concatenate((np.arange(2.0, 65), _ORDERS[_ORDERS > 64])))
     groups = []
     for low, high in ((2, 64), (65, 512), (513, 2048)):
@@ -271,8 +271,9 @@ def _exchanged_gaussian(q: float, sigma: float) -> Vector:
 
 
 def _mixture(event: MixtureOfGaussians) -> Vector:
-    """Both directions by quadrature, never above the pair that has all its mass on the largest
-    shift (the pair is monotone in the shifts: Choquette-Choo et al. 2024, arXiv:2310.15526).
+    """Both directions by quadrature, never above the pair with all its mass on the largest shift.
+
+    The pair is monotone in the shifts: Choquette-Choo et al. 2024 (arXiv:2310.15526).
     """
     atoms = [(s, p) for s, p in zip(event.sensitivities, event.probabilities, strict=True) if s]
     pair = MixturePair(
@@ -329,19 +330,30 @@ def _quadrature(
     return result
 
 
-def _without_replacement(rate: float, curve: Curve) -> Vector:
-    """A uniform sample of fixed size, one unit exchanged; never above the act without sampling.
+def _without_replacement(sigma: float, rate: float) -> Vector:
+    """The curve of `WithoutReplacementPair`, never above that of the release without sampling.
 
-    Source: Wang, Balle & Kasiviswanathan 2019 (arXiv:1808.00087), Theorem 9.
+    With l(x) = log((1-r) + r N(x; 1) / N(x; 0)) for x > 1/2 the two halves and the mass at 0 add to
+    E - 1 = integral N(x; 0) (e^((a-1) l) - 1) (e^l - e^((1-a) l)) dx: every factor is positive.
     """
-    moments = {1.0: 0.0}
-    second = float(curve(np.array([2.0]))[0])
-    pair_term = min(math.log(4) + second + math.log(-math.expm1(-second)), math.log(2) + second)
-    for n, k, ways in _whole_orders():
-        heights = np.where(k == 2, pair_term, math.log(2) + (k - 1) * curve(k))
-        terms = ways + k * math.log(rate) + heights
-        moments.update(_as_table(n, terms))
-    return np.minimum(_on_orders(moments), curve(_ORDERS))
+    curve: Vector = _ORDERS / (2 * sigma**2)
+    half = MixturePair(sigma, (1.0,), (rate,))
+    nodes, weights = np.polynomial.legendre.leggauss(16)
+    panel = min(sigma, 2 * sigma**2)
+    for low, high in _GROUPS:
+        group = (low <= _ORDERS) & (high > _ORDERS)
+        panels = math.ceil((high + _REACH * sigma) / panel)
+        if panels * len(nodes) * int(group.sum()) > _POINTS_MAX:
+            continue
+        x = (0.5 + panel * (np.arange(panels)[:, None] + (nodes + 1) / 2)).ravel()
+        loss = half.loss(x)
+        log_weight = half.log_reference(x) + np.log(np.tile(weights * panel / 2, panels)) + loss
+        orders = _ORDERS[group][:, None]
+        rise = (orders - 1) * loss
+        log_terms = log_weight + rise + np.log(-np.expm1(-rise)) + np.log(-np.expm1(-orders * loss))
+        log_moments = np.logaddexp(0.0, scipy.special.logsumexp(log_terms, axis=1))
+        curve[group] = np.minimum(curve[group], log_moments / (_ORDERS[group] - 1))
+    return curve
 
 
 def _truncated(event: TruncatedPoissonSampled, relation: NeighbouringRelation) -> Vector:

@@ -3,7 +3,8 @@
 A checkpoint is a folder `checkpoint-<step>` that any Hugging Face or PEFT loader reads, plus the
 optimizer and `state.json`: the version, the loop's state, and the digest of every file. It is
 written beside its final place, forced to the disk, then renamed: a crash or a full disk leaves the
-previous checkpoint as it was. Noise and sampling keys are never saved; a resumed run draws new ones.
+previous checkpoint as it was. Noise and sampling keys are never saved: a resumed run draws new
+ones.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Losses that are sums over examples, where each example's part is its own.
 
 Hugging Face's causal loss is a mean over all supervised tokens of the batch. There, adding one long
-example rescales everybody's gradient *before* clipping: measured, the clipped sum then moves by 6 to
-24 times the clip norm, and every epsilon computed from it is wrong. Here the mean is over one
+example rescales everybody's gradient *before* clipping: measured, the clipped sum then moves by 6
+to 24 times the clip norm, and every epsilon computed from it is wrong. Here the mean is over one
 example's own tokens.
 
 Shapes: B examples, T positions, V classes (vocabulary or labels).

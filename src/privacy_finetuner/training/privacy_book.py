@@ -147,7 +147,8 @@ class PrivacyBook:
         """
         if document.get("version") != BOOK_VERSION:
             raise CheckpointError(
-                f"the privacy state has version {document.get('version')!r}, expected {BOOK_VERSION}"
+                f"the privacy state has version {document.get('version')!r}, "
+                f"expected {BOOK_VERSION}"
             )
         try:
             return cls(

@@ -178,7 +178,7 @@ def _settle_earlier_run(folder: Path, *, resume: bool) -> None:
         run_record.archive(folder)
 
 
-def _begin_or_resume(  # noqa: PLR0913 -- the tail of open_run
+def _begin_or_resume(
     record: RunRecord,
     plan: DPTrainingPlan,
     loaded: LoadedModel,

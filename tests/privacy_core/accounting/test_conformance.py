@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+
 from privacy_core.accounting import accountant_names, delta_of, epsilon_of
 from privacy_core.dp_events import (
     Composed,

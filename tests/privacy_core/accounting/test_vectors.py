@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from privacy_core.accounting import calibrate_noise_multiplier, dp_sgd_event, epsilon_of
 from privacy_core.dp_events import (
     Gaussian,

@@ -203,7 +203,7 @@ def _vmap_recorder(
     def loss_of_one(
         parameters: dict[str, Tensor], one_input: Tensor, one_gradient: Tensor
     ) -> Tensor:
-        output = functional_call(module, parameters, (one_input.unsqueeze(0),)).squeeze(0)
+        output: Tensor = functional_call(module, parameters, (one_input.unsqueeze(0),)).squeeze(0)
         return (output * one_gradient).sum()
 
     per_example = vmap(grad(loss_of_one), in_dims=(None, 0, 0), randomness="error")

@@ -40,7 +40,7 @@ class Instantiated:
         return self._gradients_BN is not None
 
     def add(self, gradients: Tensor) -> None:
-        """Add the per-example gradients of one use; first dimension B, the rest as the parameter."""
+        """Add the per-example gradients of one use: B first, then the parameter's shape."""
         gradients_BN = gradients.reshape(gradients.shape[0], -1).float()
         if self._gradients_BN is None:
             self._gradients_BN = gradients_BN
@@ -51,7 +51,8 @@ class Instantiated:
         """Squared L2 norm of each example's gradient, or `None` when the parameter was not used."""
         if self._gradients_BN is None:
             return None
-        return torch.linalg.vector_norm(self._gradients_BN, dim=1).square()
+        norms_B: Tensor = torch.linalg.vector_norm(self._gradients_BN, dim=1)
+        return norms_B.square()
 
     def add_weighted_sum(self, factors_B: Tensor, target: Tensor) -> None:
         """Add `sum_b factors[b] * gradient[b]` to `target`, then forget the gradients."""
@@ -94,7 +95,7 @@ class Matrix:
             self._dense.append((inputs_BTD, gradients_BTP))
 
     def add_look_up(self, rows: Tensor, gradients: Tensor, *, ignored_row: int | None) -> None:
-        """Record a table look-up: row numbers [B, ...] and gradients of what was found [B, ..., D]."""
+        """Record a look-up: row numbers [B, ...] and gradients of what was found [B, ..., D]."""
         rows_BT = rows.reshape(rows.shape[0], -1)
         gradients_BTD = gradients.reshape(gradients.shape[0], -1, gradients.shape[-1])
         if ignored_row is not None:
@@ -143,7 +144,7 @@ class Matrix:
 
 
 def _joined(uses: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """One use of length T1 + T2 + ... has the same gradient as several uses of lengths T1, T2, ..."""
+    """One use of length T1 + T2 has the same gradient as two uses of lengths T1 and T2."""
     if len(uses) == 1:
         return uses[0]
     return torch.cat([u[0] for u in uses], dim=1), torch.cat([u[1] for u in uses], dim=1)
@@ -202,7 +203,8 @@ def _instantiated_norms_squared(inputs_BTD: Tensor, gradients_BTP: Tensor) -> Te
 
 
 def _row_norms_squared(values_BTD: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(values_BTD.float().flatten(1), dim=1).square()
+    norms_B: Tensor = torch.linalg.vector_norm(values_BTD.float().flatten(1), dim=1)
+    return norms_B.square()
 
 
 def _look_up_norms_squared(rows_BT: Tensor, gradients_BTD: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ class _Tap(torch.autograd.Function):
         return output.view_as(output)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]  # torch types it loosely
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         (layer_input,) = ctx.saved_tensors
         (gradient,) = gradients
         with torch.no_grad():
@@ -115,5 +115,7 @@ class TappedLayer:
             )
         if not torch.is_grad_enabled():
             return None
-        tapped: Tensor = _Tap.apply(output, self._spark, args[0].detach(), self._record)
+        tapped: Tensor = _Tap.apply(  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            output, self._spark, args[0].detach(), self._record
+        )
         return tapped

@@ -67,7 +67,7 @@ def verify_against_loop(gradient: ClippedGradient, loss: PerExampleLoss, probe: 
                     name,
                     "parameter",
                     f"the clipped sum differs from a loop over examples by {error:.2g} "
-                    f"(tolerance {tolerance:g}), so this model uses a layer in a way without a rule",
+                    f"(tolerance {tolerance:g}): this model uses a layer in a way that has no rule",
                 )
             worst = max(worst, error)
     return worst

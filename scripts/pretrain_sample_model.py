@@ -81,7 +81,7 @@ def train_tokenizer(texts: Sequence[str], vocabulary: int) -> PreTrainedTokenize
 
 
 def new_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """An untrained Llama with grouped-query attention and tied embeddings, about 470,000 weights."""
+    """An untrained Llama: grouped-query attention, tied embeddings, about 470,000 weights."""
     return LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(tokenizer),
@@ -115,7 +115,7 @@ def perplexity(model: LlamaForCausalLM, tokens_BT: Tensor) -> float:
     """Perplexity per token over full rows."""
     model.eval()
     with torch.no_grad():
-        losses = [model(input_ids=part, labels=part).loss for part in tokens_BT.split(16)]
+        losses = [model(input_ids=part, labels=part).loss for part in torch.split(tokens_BT, 16)]
     model.train()
     return math.exp(float(torch.stack(losses).mean()))
 
@@ -170,7 +170,7 @@ def _batches(rows_BT: Tensor, plan: Plan) -> Iterator[Tensor]:
     generator = torch.Generator().manual_seed(plan.seed)
     while True:
         order = torch.randperm(len(rows_BT), generator=generator)
-        for part in order.split(plan.batch):
+        for part in torch.split(order, plan.batch):
             if len(part) == plan.batch:
                 yield rows_BT[part]
 

@@ -32,7 +32,7 @@ _SHORTEST, _LONGEST = 50, 120  # in the units of `_weight`, close to tokens
 
 def records(*, count: int, seed: int, first_patient: int = 1) -> list[dict[str, str]]:
     """`count` distinct records, each patient owning one to four, in shuffled order."""
-    rng = Random(f"records {seed} {first_patient}")  # noqa: S311 - reproducible text, not secrets
+    rng = Random(f"records {seed} {first_patient}")  # noqa: S311 - reproducible text
     found: dict[str, str] = {}
     number = first_patient
     while len(found) < count:
@@ -49,7 +49,7 @@ def records(*, count: int, seed: int, first_patient: int = 1) -> list[dict[str, 
 
 def public_texts(*, count: int, seed: int, kind: str = "") -> Iterator[str]:
     """`count` general texts with nothing private in them, of one kind if `kind` names it."""
-    rng = Random(f"public {kind}{seed}")  # noqa: S311 - reproducible text, not secrets
+    rng = Random(f"public {kind}{seed}")  # noqa: S311 - reproducible text
     for _ in range(count):
         yield public_text(rng, kind)
 
@@ -67,7 +67,7 @@ def write(folder: Path, *, count: int, seed: int) -> None:
 
 
 def _new_text(rng: Random, who: Patient, taken: Container[str]) -> str:
-    """A record of the right length not in `taken`; a form that keeps failing gives way to another."""
+    """A record of the right length not in `taken`; a form that keeps failing gives way."""
     while True:
         kind = kind_of(rng, who)
         for _ in range(_TRIES):

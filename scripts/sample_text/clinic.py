@@ -1,4 +1,4 @@
-"""Records of one imaginary clinic: notes in its house style, and talks between doctor and patient."""
+"""Records of one imaginary clinic: notes in its house style, and talks of doctor and patient."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LABS = _WORDS["lab"]
 _KINDS = {"visit": 30, "phone": 12, "letter": 7, "nurse": 9, "review": 7, "result": 10,
           "dialogue": 34}  # fmt: skip
 _CHILD_KINDS = {"visit": 3, "phone": 3, "dialogue": 4}
-_NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
+_NUMBERS = _WORDS["count"]
 _UNITS = {"days": "/7", "weeks": "/52", "months": "/12", "years": " yrs"}
 _ADULT_SLOTS = re.compile(r"\{([Hh]ome|smoke|drink|work)\}")
 _FERTILE_TO, _OLD_FROM, _VERY_OLD_FROM = 50, 65, 75

@@ -121,6 +121,7 @@ def _facts(rng: Random, number: int, age: int, sex: str) -> Bindings:
     surname = rng.choice(PEOPLE["surname"])
     # 7919 is coprime to 900,000: distinct numbers give distinct record numbers, out of order.
     record = 100_000 + (number * 7919 * 31) % 900_000
+    road = f"{rng.choice(PEOPLE['street'])} {rng.choice(PEOPLE['way'])}"
     work = [w for w in PEOPLE["work"] if _fits_age(w, age)]
     facts = {
         "first": first, "surname": surname, "name": f"{first} {surname}",
@@ -129,7 +130,7 @@ def _facts(rng: Random, number: int, age: int, sex: str) -> Bindings:
         "born": born.isoformat(), "dob": f"{born:%d.%m.%Y}",
         "dobsaid": f"{born.day} {born:%B} {born.year}", "mrn": f"ZZ-{record}",
         "phone": f"({rng.choice(_RESERVED_AREAS)}) 555-01{rng.randrange(100):02d}",
-        "address": f"{rng.randint(1, 98)} {rng.choice(PEOPLE['street'])} {rng.choice(PEOPLE['way'])}",
+        "address": f"{rng.randint(1, 98)} {road}",
         "town": rng.choice(PEOPLE["town"]), "work": rng.choice(work),
         "doctor": rng.choice(PEOPLE["clinician"]),
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""General text for pre-training: stories, health leaflets, instructions, talk, letters, opinions."""
+"""General text for pre-training: stories, health leaflets, instructions, talk, letters, lists."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ _RULES = {
 _KINDS = {"story": 5, "leaflet": 6, "howto": 3, "chat": 5, "world": 3, "mail": 3, "opinion": 2,
           "body": 2, "gloss": 4, "list": 8}  # fmt: skip
 _CAPITALS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-_FEMALE = ["Anna", "Lucy", "Kate", "Mia", "Jill", "Betty", "Nell", "Amy", "Zara", "Polly", "Gwen", "Ruby", "Dot", "Fern", "Hope", "Rose"]
-_MALE = ["Tom", "Ben", "Jack", "Bill", "Fred", "Max", "Pip", "Ralph", "Ned", "Gus", "Toby", "Hank", "Josh", "Roy", "Kit", "Dean"]
+_FEMALE, _MALE = _TEXTS["words"]["girlname"], _TEXTS["words"]["boyname"]
 
 
 def public_text(rng: Random, kind: str = "") -> str:

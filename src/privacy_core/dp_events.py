@@ -9,8 +9,8 @@ a version. What this version does not know is refused (`MalformedEvent`), never 
 Scales are relative: `noise_multiplier` is the noise's standard deviation (Gaussian) or scale
 (Laplace) divided by the bound on the L2 (or L1) norm of what one unit contributes. So it is
 relative to the sensitivity under add-or-remove; a unit that is *exchanged* moves the sum by up to
-twice that, and accountants charge it. (Google's `RdpPrivacyAccountant` reads the same number as relative to the
-exchange sensitivity in fixed-size sampling: halve its noise multiplier to compare.)
+twice that, and accountants charge it. (Google's `RdpPrivacyAccountant` reads the same number as
+relative to the exchange sensitivity in fixed-size sampling: halve its multiplier to compare.)
 
 The vocabulary is the field's: see google/differential-privacy, `dp_accounting.dp_event`.
 """

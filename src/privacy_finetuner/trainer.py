@@ -408,6 +408,9 @@ class PrivateTrainer:
 
     def _finish(self, opened: OpenedRun, job_id: str, duration_s: float) -> TrainingResult:
         """Write what a finished run leaves behind, and return it."""
+        from privacy_finetuner.training.certificate import FILE_NAME as CERTIFICATE
+        from privacy_finetuner.training.certificate import certificate_of
+
         run, plan = opened.run, opened.run.plan
         notes = [*run.loaded.notes, *opened.notes]
         if self.enable_context_guard:
@@ -435,6 +438,14 @@ class PrivateTrainer:
             notes=notes,
         )
         self.save_model(str(run.folder))
+        certificate = certificate_of(
+            plan,
+            charged_steps=self._steps_charged,
+            folder=run.folder,
+            engine=opened.engine,
+            record_head=run.record.head,
+        )
+        write_atomic(run.folder / CERTIFICATE, _json_bytes(certificate))
         write_atomic(run.folder / PRIVACY_REPORT, _json_bytes(self.get_privacy_report().to_dict()))
         write_atomic(run.folder / TRAINING_RESULT, _json_bytes(result.to_dict()))
         if plan.steps < plan.steps_asked:

@@ -79,6 +79,8 @@ def calibrate(  # noqa: PLR0913  # the target is four numbers, the search three
         epsilon=epsilon,
         delta=delta,
         relation=NeighbouringRelation(relation),
+        lowest=lowest,
+        highest=highest,
         sign=-1.0 if increasing else 1.0,
     )
     ends = sorted((search.place(lowest), search.place(highest)))
@@ -87,7 +89,7 @@ def calibrate(  # noqa: PLR0913  # the target is four numbers, the search three
         raise CalibrationFailed(
             parameter, lowest=lowest, highest=highest, target=f"({epsilon:g}, {delta:g})-DP"
         )
-    return min(max(search.parameter(place), lowest), highest)
+    return search.parameter(place)
 
 
 def calibrate_noise_multiplier(
@@ -218,6 +220,8 @@ def calibrate_steps(
         epsilon=epsilon,
         delta=delta,
         relation=NeighbouringRelation(relation),
+        lowest=1,
+        highest=_STEPS_MOST,
         sign=-1.0,
     )
     start = round(search.parameter(search.rough_root(-math.log(_STEPS_MOST), 0.0)[0]))
@@ -265,13 +269,19 @@ class _Search:
     epsilon: float
     delta: float
     relation: NeighbouringRelation
+    lowest: float
+    highest: float
     sign: float
 
     def place(self, parameter: float) -> float:
         return self.sign * math.log(parameter)
 
     def parameter(self, place: float) -> float:
-        return math.exp(self.sign * place)
+        value = math.exp(self.sign * place)
+        for end in (self.lowest, self.highest):
+            if math.isclose(value, end, rel_tol=1e-12):  # log and exp do not give it back exactly
+                return end
+        return value
 
     def excess(self, place: float) -> float:
         """Log of the certified price over the target: the parameter is good if this is <= 0."""

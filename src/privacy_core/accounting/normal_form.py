@@ -179,7 +179,8 @@ def _mixture(event: MixtureOfGaussians) -> NormalForm:
     weights: dict[float, float] = {}
     for sensitivity, probability in zip(event.sensitivities, event.probabilities, strict=True):
         weights[sensitivity] = weights.get(sensitivity, 0.0) + probability
-    weights = {s: p for s, p in sorted(weights.items()) if p > 0}
+    total = math.fsum(weights.values())
+    weights = {s: p / total for s, p in sorted(weights.items()) if p > 0}
     largest = max(weights)
     if largest == 0:
         return _FREE

@@ -10,7 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from privacy_core.accounting import calibrate_noise_multiplier
 from privacy_core.dp_events import DpEvent, Gaussian
@@ -147,6 +149,23 @@ def public_evaluation(
         return result.to_dict()
 
     return evaluate
+
+
+@torch.no_grad()
+def example_losses(
+    loaded: LoadedModel, dataset: TokenizedDataset, *, max_tokens: int
+) -> NDArray[np.float64]:
+    """The loss of each example, in the order of the data set. Outside any guarantee.
+
+    This is what an attacker who can query the model's probabilities sees.
+    """
+    objective = objective_of(loaded, dataset)
+    loaded.model.eval()
+    losses = np.empty(len(dataset))
+    for piece in dataset.micro_batches(range(len(dataset)), max_tokens=max_tokens):
+        batch = {name: t.to(loaded.device) for name, t in dataset.batch(piece).items()}
+        losses[piece] = objective(loaded.model, batch)[0].double().cpu().numpy()
+    return losses
 
 
 def objective_of(loaded: LoadedModel, dataset: TokenizedDataset) -> Objective:

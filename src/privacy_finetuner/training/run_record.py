@@ -82,6 +82,11 @@ class RunRecord:
         self._log = AppendLog(folder / FILE_NAME)
         self.state = fold(self._log.read())
 
+    @property
+    def head(self) -> str:
+        """The hash of the last entry: it stands for everything recorded so far."""
+        return self._log.head
+
     def plan(self, plan: Mapping[str, Any], job_id: str) -> None:
         """Open the account of a new run."""
         self._append("planned", {"plan": dict(plan), "job_id": job_id})

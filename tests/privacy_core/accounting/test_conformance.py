@@ -245,7 +245,7 @@ def test_what_has_no_sound_price_is_refused_by_name(
 
 
 def test_the_refusal_of_the_central_limit_names_the_way_out() -> None:
-    with pytest.raises(UnsupportedEvent, match="central-limit formula is not a bound.*'pld'"):
+    with pytest.raises(UnsupportedEvent, match=r"central-limit formula is not a bound.*'pld'"):
         epsilon_of(sampled(1.0, 0.01, 1000), 1e-5, "gdp")
 
 

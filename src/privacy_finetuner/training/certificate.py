@@ -1,0 +1,65 @@
+"""What a finished run says of itself, in a form that anybody can recompute offline.
+
+The certificate holds the event, not a claim about it: an independent accountant prices the event
+at the stated delta and compares. It is not signed in this version, so it proves consistency, not
+origin.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+from privacy_core import dp_events
+from privacy_finetuner.training.plan import DPTrainingPlan
+
+CERTIFICATE_VERSION: Final = 1
+FILE_NAME: Final = "certificate.json"
+_LIBRARIES: Final = ("privacy-finetuner", "torch", "transformers", "peft", "numpy", "scipy")
+
+
+def certificate_of(
+    plan: DPTrainingPlan, *, charged_steps: int, folder: Path, engine: str, record_head: str
+) -> dict[str, Any]:
+    """State what a run did to its data and what that guarantees.
+
+    Args:
+        plan: what the run was planned as.
+        charged_steps: steps that count as taken.
+        folder: where the finished model lies; its weight files enter by digest.
+        engine: how per-example gradients were computed.
+        record_head: hash of the last entry of the run record.
+    """
+    guarantee = plan.guarantee(charged_steps)
+    return {
+        "version": CERTIFICATE_VERSION,
+        "guarantee": {
+            "epsilon": guarantee.epsilon,
+            "delta": guarantee.delta,
+            "relation": guarantee.relation.value,
+            "unit": guarantee.unit.value,
+            "max_examples_per_user": plan.max_examples_per_user,
+            "accountant": plan.accountant,
+        },
+        "event": dp_events.to_json(plan.event(charged_steps)),
+        "plan": plan.to_json(),
+        "charged_steps": charged_steps,
+        "engine": engine,
+        "noise": "AES-256-CTR" if plan.secure_rng else "torch generator, not cryptographic",
+        "record_head": record_head,
+        "weights": {
+            path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(folder.glob("*.safetensors"))
+        },
+        "libraries": {name: version(name) for name in _LIBRARIES},
+        "python": platform.python_version(),
+        "assumptions": [
+            "the number of examples is public",
+            "the starting weights do not depend on these records",
+            "hyper-parameters were not chosen by looking at these records",
+        ],
+        "signature": None,
+    }

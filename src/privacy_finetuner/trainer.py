@@ -260,7 +260,11 @@ class PrivateTrainer:
         from privacy_finetuner.training.generation import generate
 
         return generate(
-            self._model(None), prompt, max_new_tokens=max_new_tokens, temperature=temperature
+            self._model(None),
+            prompt,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            seed=int.from_bytes(self._entropy.token_bytes(4)) if temperature > 0 else None,
         )[0]
 
     def get_privacy_report(self) -> PrivacyReport:

@@ -13,15 +13,14 @@ from pathlib import Path
 import pytest
 
 from privacy_core.errors import InvalidParameter
-from privacy_runtime.files import (
+from privacy_runtime.append_log import (
     GENESIS_HASH,
     AppendLog,
     RunRecordDamaged,
     RunRecordLocked,
-    WriteFailed,
     read_log,
-    write_atomic,
 )
+from privacy_runtime.files import WriteFailed, write_atomic
 
 
 def run_python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -60,7 +59,8 @@ def test_write_atomic_keeps_the_permissions_and_follows_a_link(tmp_path: Path) -
 
 FILL_THE_DISK = """
     import resource, sys
-    from privacy_runtime.files import AppendLog, WriteFailed, write_atomic
+    from privacy_runtime.append_log import AppendLog
+    from privacy_runtime.files import WriteFailed, write_atomic
     # A limit on file size makes the kernel refuse a write in the middle, as a full disk does.
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 """
@@ -273,7 +273,7 @@ def test_a_second_writer_is_refused_until_the_first_is_gone(tmp_path: Path) -> N
     path = tmp_path / "log"
     code = """
     import sys
-    from privacy_runtime.files import AppendLog, RunRecordLocked
+    from privacy_runtime.append_log import AppendLog, RunRecordLocked
     try:
         AppendLog(sys.argv[1]).append("x", {})
         print("appended")
@@ -342,7 +342,7 @@ def test_what_was_acknowledged_before_kill_9_is_read_afterwards(tmp_path: Path) 
     path = tmp_path / "log"
     code = """
     import sys
-    from privacy_runtime.files import AppendLog
+    from privacy_runtime.append_log import AppendLog
     with AppendLog(sys.argv[1]) as log:
         while True:
             print(log.append("step", {"step": len(log), "pad": "x" * 500}).index, flush=True)

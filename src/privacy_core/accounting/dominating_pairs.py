@@ -161,20 +161,8 @@ class MixturePair:
         _, probabilities = self._atoms
         shifts = np.concatenate(([0.0], self.shifts))[:, None]
         z = (self.output(edges)[None, :] - shifts) / self.sigma
-        weights = np.concatenate(([[1 - self.rest]], probabilities))
-        inside, below, above = (
-            _between(z),
-            scipy.special.ndtr(z[:, 0]),
-            scipy.special.ndtr(-z[:, -1]),
-        )
-        return Masses(
-            p=(weights * inside).sum(axis=0),
-            q=inside[0],
-            p_below=float(weights[:, 0] @ below),
-            p_above=float(weights[:, 0] @ above),
-            q_below=float(below[0]),
-            q_above=float(above[0]),
-        )
+        to_p = np.concatenate(([1 - self.rest], probabilities[:, 0]))
+        return _weighted(z, to_p, np.eye(1, len(to_p))[0])
 
 
 @dataclass(frozen=True)
@@ -220,20 +208,7 @@ class ExchangePair:
         x = self.output(edges)
         q = self.probability
         z = (x[None, :] - np.array([-1.0, 0.0, 1.0])[:, None]) / self.sigma
-        inside, below, above = (
-            _between(z),
-            scipy.special.ndtr(z[:, 0]),
-            scipy.special.ndtr(-z[:, -1]),
-        )
-        to_p, to_q = np.array([0.0, 1 - q, q]), np.array([q, 1 - q, 0.0])
-        return Masses(
-            p=to_p @ inside,
-            q=to_q @ inside,
-            p_below=float(to_p @ below),
-            p_above=float(to_p @ above),
-            q_below=float(to_q @ below),
-            q_above=float(to_q @ above),
-        )
+        return _weighted(z, np.array([0.0, 1 - q, q]), np.array([q, 1 - q, 0.0]))
 
 
 @dataclass(frozen=True)
@@ -387,6 +362,20 @@ class ReversedPair:
             q_below=found.p_above,
             q_above=found.p_below,
         )
+
+
+def _weighted(z: Vector, to_p: Vector, to_q: Vector) -> Masses:
+    """The masses of two mixtures whose components (rows of z) have these weights in P and Q."""
+    inside = _between(z)
+    below, above = scipy.special.ndtr(z[:, 0]), scipy.special.ndtr(-z[:, -1])
+    return Masses(
+        p=to_p @ inside,
+        q=to_q @ inside,
+        p_below=float(to_p @ below),
+        p_above=float(to_p @ above),
+        q_below=float(to_q @ below),
+        q_above=float(to_q @ above),
+    )
 
 
 def _between(z: Vector) -> Vector:

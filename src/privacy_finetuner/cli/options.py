@@ -96,9 +96,7 @@ Strict: TypeAlias = Annotated[
         rich_help_panel=RECORDS,
     ),
 ]
-Model: TypeAlias = Annotated[
-    str, typer.Option(help="Folder with a model, or a Hugging Face name.")
-]
+Model: TypeAlias = Annotated[str, typer.Option(help="Folder with a model, or a Hugging Face name.")]
 Data: TypeAlias = Annotated[
     Path, typer.Option(help="Records: .jsonl, .json, .csv, .txt, .parquet, or a folder of them.")
 ]

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from enum import IntEnum
-from typing import Any
+from typing import Any, ClassVar
 
 import typer
 from rich.console import Console
@@ -42,6 +42,23 @@ class ExitCode(IntEnum):
     BAD_INPUT = 2
     BUDGET_EXHAUSTED = 3
     INTERRUPTED = 130
+
+
+class Interrupted(PrivacyError):
+    """The user stopped a run. What was charged stays charged; it can be resumed."""
+
+    code: ClassVar[str] = "interrupted"
+
+    def __init__(self, message: str, *, charged_steps: int, resume: str | None) -> None:
+        super().__init__(message, charged_steps, resume)
+        self.message = message
+        self.charged_steps = charged_steps
+        self.resume = resume
+
+    def __str__(self) -> str:
+        if self.resume is None:
+            return f"{self.message}; no step was charged, nothing was spent"
+        return f"{self.message}; {self.charged_steps} steps are charged; resume with: {self.resume}"
 
 
 _BAD_INPUT = (
@@ -94,6 +111,8 @@ def exit_code_of(error: PrivacyError) -> ExitCode:
     """The exit code that belongs to an error."""
     if isinstance(error, PrivacyBudgetExhaustedException):
         return ExitCode.BUDGET_EXHAUSTED
+    if isinstance(error, Interrupted):
+        return ExitCode.INTERRUPTED
     return ExitCode.BAD_INPUT if isinstance(error, _BAD_INPUT) else ExitCode.FAILED
 
 
@@ -127,7 +146,9 @@ def write_json(document: Mapping[str, Any]) -> None:
 
 def facts(title: str, rows: Sequence[tuple[str, object]]) -> Table:
     """A table of names and values."""
-    table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
+    table = Table(
+        title=title, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0)
+    )
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in rows:
@@ -151,6 +172,8 @@ def _reached(error: PrivacyError) -> dict[str, Any]:
     """What a run had reached when its budget ended."""
     if isinstance(error, PrivacyBudgetExhaustedException):
         return {"result": None if error.result is None else error.result.to_dict()}
+    if isinstance(error, Interrupted):
+        return {"resume": error.resume, "charged_steps": error.charged_steps}
     return {}
 
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from privacy_finetuner.errors import CheckpointError
-from privacy_runtime.files import AppendLog, LogEntry, read_log
+from privacy_runtime.append_log import AppendLog, LogEntry, read_log
 
 FILE_NAME: Final = "run.jsonl"
 

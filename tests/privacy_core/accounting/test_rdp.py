@@ -44,7 +44,7 @@ def mixture(parts: list[tuple[float, float]], sigma: float) -> object:
     (first, _), *others = parts
 
     def density(x: object) -> object:
-        # The weights add to 1 in thirty digits: a missing 1e-17 shows where the moment is 1 + 1e-10.
+        # The weights add to 1 in thirty digits: 1e-17 would show where the moment is 1 + 1e-10.
         rest = 1 - sum(mpmath.mpf(w) for _, w in others)
         return rest * mpmath.npdf(x, first, sigma) + sum(
             w * mpmath.npdf(x, m, sigma) for m, w in others

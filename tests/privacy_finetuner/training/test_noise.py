@@ -16,10 +16,10 @@ import torch
 from scipy.stats import chi2, kstwo, norm
 
 from privacy_core.errors import InvalidParameter
+from privacy_finetuner.training.box_muller import box_muller
 from privacy_finetuner.training.noise import (
     ROUNDING_MARGIN,
     GaussianNoise,
-    box_muller,
     lattice_step,
 )
 from privacy_runtime.keystream import KeyStreamReused

@@ -1,0 +1,81 @@
+"""`report`: what a folder promises, has spent and has left, checked again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from privacy_finetuner.cli import output
+from privacy_finetuner.cli.options import Json
+from privacy_finetuner.reports.check import Check, check
+from privacy_finetuner.reports.folder import RunFolder, read_folder
+
+EPILOG: Final = "Example: privacy-finetuner report ./private --html report.html"
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(help="The --output folder of a run.")],
+    html: Annotated[
+        Path | None, typer.Option(help="Where to write the page. Default: FOLDER/report.html.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what a run promised and spent, price it again, and write a page to share.
+
+    The epsilon is recomputed from the stored event, not copied. If it does not agree with what was
+    reported, the exit code is 1.
+    """
+    with output.failures_reported(as_json):
+        from privacy_finetuner.reports import write_html
+
+        found = read_folder(folder)
+        checked = check(found)
+        target = write_html(folder, html)
+        document = _document(found, checked, target)
+    output.deliver(document, output.facts(f"Report of {folder}", _rows(document)), as_json=as_json)
+    if not checked.agrees:
+        raise typer.Exit(int(output.ExitCode.FAILED))
+
+
+def _document(found: RunFolder, checked: Check, target: Path) -> dict[str, Any]:
+    plan = found.plan
+    stored = found.report or {}
+    return {
+        "folder": str(found.folder),
+        "status": found.status,
+        "epsilon": checked.epsilon_reported,
+        "delta": plan.delta,
+        "relation": plan.relation.value,
+        "unit": plan.unit.value,
+        "accountant": plan.accountant,
+        "noise_multiplier": plan.noise_multiplier,
+        "sample_rate": plan.sampling_probability,
+        "steps_charged": found.charged_steps,
+        "steps_planned": plan.steps,
+        "privacy_spent": stored.get("privacy_spent"),
+        "privacy_remaining": stored.get("privacy_remaining"),
+        "lifetime_spent": stored.get("lifetime_spent"),
+        "recomputed": checked.to_dict(),
+        "command": found.command,
+        "html": str(target),
+    }
+
+
+def _rows(document: dict[str, Any]) -> list[tuple[str, object]]:
+    names = (
+        "status", "epsilon", "delta", "relation", "unit", "accountant", "noise_multiplier",
+        "sample_rate", "steps_charged", "steps_planned",
+    )  # fmt: skip
+    rows: list[tuple[str, object]] = [(output.words(name), document[name]) for name in names]
+    for name in ("privacy_spent", "privacy_remaining", "lifetime_spent"):
+        amount = document[name]
+        if amount is not None:
+            value = f"epsilon {amount['epsilon']:.6g}, delta {amount['delta']:.3g}"
+            rows.append((output.words(name), value))
+    again = document["recomputed"]
+    rows += [("recomputed", finding) for finding in again["findings"]]
+    rows.append(("agrees", "yes" if again["agrees"] else "NO: do not rely on the reported epsilon"))
+    rows += [("price it yourself", document["command"]), ("page", document["html"])]
+    return rows

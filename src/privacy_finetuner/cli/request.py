@@ -1,0 +1,233 @@
+"""What `train` was asked for, and the defaults that it derives from the number of records.
+
+The number of records (and of users) is treated as public, as everywhere in this package.
+"""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections import Counter
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from privacy_core.guarantee import NeighbouringRelation, PrivacyUnit
+from privacy_finetuner.cli.options import names_in
+from privacy_finetuner.config import PrivacyConfig, TrainingConfig
+from privacy_finetuner.errors import ConfigurationError
+from privacy_finetuner.training.plan import DPTrainingPlan, make_plan
+from privacy_finetuner.training.records import Records, read_records
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainRequest:
+    """The options of `train`, each under the name of its flag."""
+
+    model: str
+    data: Path
+    epsilon: float
+    output: Path
+    delta: float | None = None
+    noise_multiplier: float | None = None
+    accountant: str = "pld"
+    relation: str = NeighbouringRelation.ADD_OR_REMOVE_ONE.value
+    unit: str = PrivacyUnit.EXAMPLE.value
+    user_field: str | None = None
+    max_examples_per_user: int | None = None
+    clip_norm: float = 1.0
+    fixed_clipping: bool = False
+    normalise: bool = False
+    no_secure_rng: bool = False
+    epochs: float = 3.0
+    batch_size: int | None = None
+    learning_rate: float = 5e-4
+    lora_rank: int | None = None
+    optimizer: str = "adamw"
+    lr_schedule: str = "constant"
+    warmup_steps: int = 0
+    weight_decay: float = 0.0
+    text_field: str = "text"
+    label_field: str = "label"
+    label_names: str | None = None
+    max_length: int | None = None
+    strict: bool = False
+    eval_data: Path | None = None
+    eval_steps: int | None = None
+    save_steps: int = 500
+    resume: bool = False
+    device: str = "auto"
+    micro_batch_tokens: int = 4096
+
+    def command(self, *, resume: bool) -> str:
+        """The command line of this request, with `--resume` or without."""
+        words = ["privacy-finetuner", "train"]
+        for item in fields(self):
+            value = resume if item.name == "resume" else getattr(self, item.name)
+            if value == item.default:
+                continue
+            words.append("--" + item.name.replace("_", "-"))
+            if value is not True:
+                words.append(f"{value:g}" if isinstance(value, float) else str(value))
+        return shlex.join(words)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """How much data there is: what the defaults are derived from."""
+
+    examples: int
+    units: int
+
+    @classmethod
+    def of(cls, request: TrainRequest) -> Sizes:
+        """Count the records that training will use, and those whom the guarantee protects.
+
+        Raises:
+            DatasetError: the records cannot be read.
+        """
+        records = read_records(
+            request.data,
+            text_field=request.text_field,
+            label_field=request.label_field,
+            user_field=request.user_field,
+        )
+        if request.unit != PrivacyUnit.USER.value:
+            return cls(examples=len(records), units=len(records))
+        return _sizes_of_users(records, request)
+
+
+def _sizes_of_users(records: Records, request: TrainRequest) -> Sizes:
+    if request.user_field is None or request.max_examples_per_user is None:
+        raise ConfigurationError(
+            "--unit user needs --user-field and --max-examples-per-user: the guarantee is priced "
+            "for at most that many records of one user; nothing was started"
+        )
+    owned = Counter(records.users(request.user_field)).values()
+    return Sizes(
+        examples=sum(min(count, request.max_examples_per_user) for count in owned), units=len(owned)
+    )
+
+
+def default_delta(units: int) -> float:
+    """A tenth of 1 / units at most, and at most 1e-5; one digit, rounded down."""
+    bound = min(1e-5, 1 / (10 * units))
+    power = math.floor(math.log10(bound) + 1e-9)
+    return float(f"{math.floor(bound / 10.0**power + 1e-9)}e{power}")
+
+
+def default_batch_size(examples: int) -> int:
+    """A sixteenth of the records, within 8 and 512.
+
+    Large batches are cheap in privacy: the noise is per step, so it weighs less on a larger sum.
+    """
+    return min(max(examples // 16, 8), 512)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """A request with its defaults filled in."""
+
+    request: TrainRequest
+    sizes: Sizes
+    delta: float
+    batch_size: int
+
+    @classmethod
+    def of(cls, request: TrainRequest) -> Settings:
+        """Fill in what the request leaves open."""
+        sizes = Sizes.of(request)
+        return cls(
+            request=request,
+            sizes=sizes,
+            delta=default_delta(sizes.units) if request.delta is None else request.delta,
+            batch_size=request.batch_size
+            if request.batch_size is not None
+            else default_batch_size(sizes.examples),
+        )
+
+    @property
+    def privacy(self) -> PrivacyConfig:
+        """The guarantee asked for."""
+        request = self.request
+        return PrivacyConfig(
+            epsilon=request.epsilon,
+            delta=self.delta,
+            max_grad_norm=request.clip_norm,
+            noise_multiplier=request.noise_multiplier,
+            accounting_mode=request.accountant,
+            adaptive_clipping=not request.fixed_clipping,
+            secure_rng=not request.no_secure_rng,
+            relation=NeighbouringRelation(request.relation),
+        )
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a careful reader of the result must know before it is used."""
+        request, found = self.request, []
+        if self.delta > 1 / self.sizes.units:
+            found.append(
+                f"delta {self.delta:g} is larger than 1/n = {1 / self.sizes.units:.3g}: a method "
+                f"that publishes one whole {request.unit} at random would meet such a promise; "
+                f"{default_delta(self.sizes.units):g} is the default here"
+            )
+        if request.no_secure_rng:
+            found.append(
+                "--no-secure-rng: noise and sampling come from a generator that is not "
+                "cryptographic; whoever guesses its state can subtract the noise"
+            )
+        if request.epsilon > 10:
+            found.append(
+                f"epsilon {request.epsilon:g} is a weak promise: what is seen may be up to "
+                f"e^{request.epsilon:g} times likelier with a {request.unit} than without"
+            )
+        return found
+
+    def plan(self) -> DPTrainingPlan:
+        """The plan of the run. Spends nothing."""
+        request = self.request
+        training = TrainingConfig(
+            epochs=request.epochs,
+            batch_size=self.batch_size,
+            learning_rate=request.learning_rate,
+            clip_rule="normalise" if request.normalise else "bound",
+        )
+        return make_plan(
+            self.privacy,
+            training,
+            examples=self.sizes.examples,
+            unit=PrivacyUnit(request.unit),
+            max_examples_per_user=request.max_examples_per_user or 1,
+        )
+
+    def keywords(self) -> dict[str, Any]:
+        """The request as keywords of `PrivateTrainer.train`."""
+        request = self.request
+        eval_steps = request.eval_steps
+        if request.eval_data is not None and eval_steps is None:
+            eval_steps = max(1, round(self.sizes.examples / self.batch_size))
+        return {
+            "epochs": request.epochs,
+            "batch_size": self.batch_size,
+            "learning_rate": request.learning_rate,
+            "save_steps": request.save_steps,
+            "eval_steps": eval_steps,
+            "eval_dataset": request.eval_data,
+            "output_dir": str(request.output),
+            "lora_rank": request.lora_rank,
+            "resume": request.resume,
+            "unit": request.unit,
+            "user_field": request.user_field,
+            "max_examples_per_user": request.max_examples_per_user,
+            "text_field": request.text_field,
+            "label_field": request.label_field,
+            "label_names": names_in(request.label_names),
+            "max_length": request.max_length,
+            "strict": request.strict,
+            "optimizer": request.optimizer,
+            "weight_decay": request.weight_decay,
+            "lr_schedule": request.lr_schedule,
+            "warmup_steps": request.warmup_steps,
+            "clip_rule": "normalise" if request.normalise else "bound",
+            "micro_batch_tokens": request.micro_batch_tokens,
+        }

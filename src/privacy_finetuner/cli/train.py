@@ -1,0 +1,338 @@
+"""`train`: a private fine-tune from one command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+from rich.console import Console
+
+from privacy_core.guarantee import NeighbouringRelation, PrivacyUnit
+from privacy_finetuner.cli import output
+from privacy_finetuner.cli.options import (
+    FILES,
+    GUARANTEE,
+    RECORDS,
+    TRAINING,
+    Accountant,
+    AccountantName,
+    Data,
+    Device,
+    Json,
+    LabelField,
+    LabelNames,
+    MaxLength,
+    Model,
+    OptimizerName,
+    Relation,
+    ScheduleName,
+    Strict,
+    TextField,
+    Unit,
+)
+from privacy_finetuner.cli.progress import StepProgress
+from privacy_finetuner.cli.request import Settings, TrainRequest
+from privacy_finetuner.errors import ModelTrainingException
+from privacy_finetuner.training.plan import DPTrainingPlan
+from privacy_finetuner.training.run_record import read_state
+from privacy_runtime.world import SystemClock
+
+if TYPE_CHECKING:
+    from privacy_finetuner.results import TrainingResult
+
+EPILOG: Final = (
+    "Example: privacy-finetuner train --model ./model --data records.jsonl --epsilon 8 --delta 1e-6 "
+    "--epochs 3 --lora-rank 8 --output ./private --json\n\n"
+    "Exit codes: 0 done, 2 bad input, 3 the budget ended the run, 130 interrupted (the command to "
+    "resume is printed), 1 anything else."
+)
+
+
+def train(  # noqa: PLR0913 -- one parameter an option
+    model: Model,
+    data: Data,
+    epsilon: Annotated[
+        float,
+        typer.Option(help="The budget: smaller is more private.", rich_help_panel=GUARANTEE),
+    ],
+    output_folder: Annotated[
+        Path, typer.Option("--output", help="Folder for model, checkpoints, run record, report.")
+    ],
+    delta: Annotated[
+        float | None,
+        typer.Option(
+            help="Slack of the guarantee. Default: the smaller of 1e-5 and 1/(10 n), one digit.",
+            rich_help_panel=GUARANTEE,
+        ),
+    ] = None,
+    noise_multiplier: Annotated[
+        float | None,
+        typer.Option(
+            help="Default: the least noise that keeps epsilon over all steps. If given, the run "
+            "stops before the step that would exceed epsilon.",
+            rich_help_panel=GUARANTEE,
+        ),
+    ] = None,
+    accountant: Accountant = AccountantName.PLD,
+    relation: Relation = NeighbouringRelation.ADD_OR_REMOVE_ONE,
+    unit: Unit = PrivacyUnit.EXAMPLE,
+    user_field: Annotated[
+        str | None,
+        typer.Option(help="Field that names the user of a record.", rich_help_panel=GUARANTEE),
+    ] = None,
+    max_examples_per_user: Annotated[
+        int | None,
+        typer.Option(
+            help="Records used of one user; more are left out and counted.",
+            rich_help_panel=GUARANTEE,
+        ),
+    ] = None,
+    clip_norm: Annotated[
+        float,
+        typer.Option(
+            help="Bound on the gradient of one record; where the adaptive bound starts.",
+            rich_help_panel=GUARANTEE,
+        ),
+    ] = 1.0,
+    fixed_clipping: Annotated[
+        bool,
+        typer.Option(
+            "--fixed-clipping",
+            help="Keep the bound where it starts instead of following the median gradient.",
+            rich_help_panel=GUARANTEE,
+        ),
+    ] = False,
+    normalise: Annotated[
+        bool,
+        typer.Option(
+            "--normalise",
+            help="Scale every gradient to the bound (automatic clipping) instead of capping it.",
+            rich_help_panel=GUARANTEE,
+        ),
+    ] = False,
+    no_secure_rng: Annotated[
+        bool,
+        typer.Option(
+            "--no-secure-rng",
+            help="Faster noise that is not cryptographic: whoever guesses the generator's state "
+            "can subtract it. For experiments only.",
+            rich_help_panel=GUARANTEE,
+        ),
+    ] = False,
+    epochs: Annotated[
+        float, typer.Option(help="Expected passes over the records.", rich_help_panel=TRAINING)
+    ] = 3.0,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            help="Expected records a step. Default: n/16, at least 8, at most 512. Larger is less "
+            "noisy.",
+            rich_help_panel=TRAINING,
+        ),
+    ] = None,
+    learning_rate: Annotated[
+        float,
+        typer.Option(
+            help="Peak learning rate. The default is a fixed starting point, not tuned to your "
+            "data; comparing several on private records costs budget for each.",
+            rich_help_panel=TRAINING,
+        ),
+    ] = 5e-4,
+    lora_rank: Annotated[
+        int | None,
+        typer.Option(
+            help="Train adapters of this rank instead of all weights.", rich_help_panel=TRAINING
+        ),
+    ] = None,
+    optimizer: Annotated[OptimizerName, typer.Option(rich_help_panel=TRAINING)] = (
+        OptimizerName.ADAMW
+    ),
+    lr_schedule: Annotated[ScheduleName, typer.Option(rich_help_panel=TRAINING)] = (
+        ScheduleName.CONSTANT
+    ),
+    warmup_steps: Annotated[
+        int, typer.Option(help="Steps of linear warm-up.", rich_help_panel=TRAINING)
+    ] = 0,
+    weight_decay: Annotated[float, typer.Option(rich_help_panel=TRAINING)] = 0.0,
+    text_field: TextField = "text",
+    label_field: LabelField = "label",
+    label_names: LabelNames = None,
+    max_length: MaxLength = None,
+    strict: Strict = False,
+    eval_data: Annotated[
+        Path | None,
+        typer.Option(
+            help="PUBLIC records to score during training: exactly, outside any guarantee.",
+            rich_help_panel=RECORDS,
+        ),
+    ] = None,
+    eval_steps: Annotated[
+        int | None,
+        typer.Option(
+            help="Score --eval-data so often. Default: once an epoch.", rich_help_panel=RECORDS
+        ),
+    ] = None,
+    save_steps: Annotated[
+        int, typer.Option(help="A checkpoint every so many steps.", rich_help_panel=FILES)
+    ] = 500,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Continue the unfinished run of --output, with otherwise the same options.",
+            rich_help_panel=FILES,
+        ),
+    ] = False,
+    device: Device = "auto",
+    micro_batch_tokens: Annotated[
+        int,
+        typer.Option(help="Tokens of one pass: memory and speed only.", rich_help_panel=FILES),
+    ] = 4096,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Print the plan and stop. Loads no model and spends nothing."
+        ),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Fine-tune a model on private records within a privacy budget.
+
+    The noise is solved from epsilon, delta, the batch size and the epochs before the first step, and
+    the run never takes a step that would exceed epsilon. Everything written or printed is covered
+    by the epsilon that is reported.
+
+    Records are JSON lines with `text`, `prompt` and `completion`, `messages`, or `text` and `label`.
+    """
+    request = TrainRequest(
+        model=model,
+        data=data,
+        epsilon=epsilon,
+        output=output_folder,
+        delta=delta,
+        noise_multiplier=noise_multiplier,
+        accountant=accountant.value,
+        relation=relation.value,
+        unit=unit.value,
+        user_field=user_field,
+        max_examples_per_user=max_examples_per_user,
+        clip_norm=clip_norm,
+        fixed_clipping=fixed_clipping,
+        normalise=normalise,
+        no_secure_rng=no_secure_rng,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        lora_rank=lora_rank,
+        optimizer=optimizer.value,
+        lr_schedule=lr_schedule.value,
+        warmup_steps=warmup_steps,
+        weight_decay=weight_decay,
+        text_field=text_field,
+        label_field=label_field,
+        label_names=label_names,
+        max_length=max_length,
+        strict=strict,
+        eval_data=eval_data,
+        eval_steps=eval_steps,
+        save_steps=save_steps,
+        resume=resume,
+        device=device,
+        micro_batch_tokens=micro_batch_tokens,
+    )
+    console = output.stderr_console()
+    with output.failures_reported(as_json):
+        settings = Settings.of(request)
+        for warning in settings.warnings:
+            console.print(f"warning: {warning}", style="yellow", soft_wrap=True, markup=False)
+        if dry_run:
+            document = _plan_document(settings, settings.plan())
+            table = output.facts("Plan (nothing was started or spent)", _rows(document))
+        else:
+            document = _result_document(settings, _run(settings, console))
+            table = output.facts("Private fine-tune", [*_rows(document), *_places(request.output)])
+    output.deliver(document, table, as_json=as_json)
+
+
+def _run(settings: Settings, console: Console) -> TrainingResult:
+    """Train, with progress; an interruption ends with the command to resume."""
+    from privacy_finetuner.trainer import PrivateTrainer
+
+    request = settings.request
+    console.print("loading model and records ...")
+    trainer = PrivateTrainer(
+        request.model, settings.privacy, request.device, enable_context_guard=False
+    )
+    try:
+        with StepProgress(console, request.output, SystemClock()) as progress:
+            return trainer.train(str(request.data), on_step=progress, **settings.keywords())
+    except ModelTrainingException as error:
+        # The trainer has one class for every stop; this one is the user's own wish.
+        if not str(error).startswith("interrupted"):
+            raise
+        raise _interrupted(str(error), request) from error
+    except KeyboardInterrupt as error:
+        raise _interrupted("interrupted", request) from error
+
+
+def _interrupted(message: str, request: TrainRequest) -> output.Interrupted:
+    state = read_state(request.output)
+    charged = 0 if state is None or state.is_finished else state.charged_steps
+    return output.Interrupted(
+        message.removesuffix("; continue with resume"),
+        charged_steps=charged,
+        resume=request.command(resume=True) if charged else None,
+    )
+
+
+def _plan_document(settings: Settings, plan: DPTrainingPlan) -> dict[str, Any]:
+    return {
+        "dry_run": True,
+        "epsilon": plan.epsilon(),
+        "delta": plan.delta,
+        "relation": plan.relation.value,
+        "unit": plan.unit.value,
+        "noise_multiplier": plan.noise_multiplier,
+        "gradient_noise_multiplier": plan.gradient_noise_multiplier,
+        "steps": plan.steps,
+        "steps_asked": plan.steps_asked,
+        "sample_rate": plan.sampling_probability,
+        "batch_size": plan.expected_batch_size,
+        "clip_norm": plan.clip_norm,
+        "accountant": plan.accountant,
+        "examples": plan.examples,
+        "units": settings.sizes.units,
+        "warnings": settings.warnings,
+    }
+
+
+def _result_document(settings: Settings, result: TrainingResult) -> dict[str, Any]:
+    return {
+        **result.to_dict(),
+        "batch_size": min(settings.batch_size, result.examples),
+        "accountant": settings.request.accountant,
+        "warnings": settings.warnings,
+    }
+
+
+def _rows(document: dict[str, Any]) -> list[tuple[str, object]]:
+    """What a person should see of a plan or a result."""
+    names = (
+        "epsilon", "delta", "relation", "unit", "accountant", "noise_multiplier", "steps",
+        "steps_asked", "sample_rate", "batch_size", "clip_norm", "examples", "truncated", "dropped",
+        "duration_s",
+    )  # fmt: skip
+    rows: list[tuple[str, object]] = [
+        (output.words(name), document[name]) for name in names if name in document
+    ]
+    return [*rows, *(("note", note) for note in document.get("notes", []))]
+
+
+def _places(folder: Path) -> list[tuple[str, object]]:
+    return [
+        ("model", folder),
+        ("privacy report", folder / "privacy_report.json"),
+        ("run record", folder / "run.jsonl"),
+        ("next", f"privacy-finetuner report {folder}"),
+    ]

@@ -159,7 +159,12 @@ class EvaluationResult:
 
 @dataclass(slots=True, kw_only=True)
 class TrainingResult:
-    """A trained model with the course of its training and the price of it."""
+    """A trained model with the course of its training and the price of it.
+
+    `truncated`, `dropped` and `unsupervised` are exact counts of private records and `duration_s`
+    depends on them: they are outside the guarantee, for those who hold the records. `to_dict`
+    leaves the counts out unless they are asked for.
+    """
 
     final_model: PreTrainedModel
     training_history: TrainingHistory
@@ -177,11 +182,18 @@ class TrainingResult:
     examples: int
     truncated: int = 0
     dropped: int = 0
+    unsupervised: int = 0
     notes: list[str] = field(default_factory=list)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self, *, include_outside_guarantee: bool = False) -> dict[str, Any]:
         """Write everything but the model as JSON-ready data."""
+        counts = {
+            "truncated": self.truncated,
+            "dropped": self.dropped,
+            "unsupervised": self.unsupervised,
+        }
         return {
+            **({"outside_guarantee": counts} if include_outside_guarantee else {}),
             "job_id": self.job_id,
             "output": self.output_dir,
             "epsilon": self.privacy_spent.epsilon,
@@ -193,8 +205,6 @@ class TrainingResult:
             "steps": self.steps,
             "clip_norm": self.clip_norm,
             "examples": self.examples,
-            "truncated": self.truncated,
-            "dropped": self.dropped,
             "engine": self.engine,
             "duration_s": self.duration_s,
             "notes": list(self.notes),

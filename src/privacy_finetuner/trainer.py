@@ -40,7 +40,6 @@ from privacy_runtime.files import write_atomic
 from privacy_runtime.world import Clock, Entropy, SystemClock, SystemEntropy
 
 if TYPE_CHECKING:
-    from privacy_finetuner.training.datasets import TokenizedDataset
     from privacy_finetuner.training.models import LoadedModel
     from privacy_finetuner.training.plan import DPTrainingPlan
     from privacy_finetuner.training.session import OpenedRun
@@ -58,8 +57,8 @@ class PrivateTrainer:
     """Fine-tunes a language model with differential privacy (DP-SGD).
 
     Guarantee: everything that `train` writes, returns or prints is covered by the (epsilon, delta)
-    it reports, under the relation and unit it reports, except what is named otherwise: checkpoints
-    carry a fingerprint of the data for exact resumption, and exact evaluations say so.
+    it reports, under the relation and unit it reports. What is not is named: exact evaluations,
+    the counts `truncated`, `dropped` and `unsupervised` of a result, and the duration of a run.
 
     Args:
         model_name: Hugging Face name, or a folder with a model.
@@ -96,14 +95,14 @@ class PrivateTrainer:
         self._steps_charged = 0
         self._rounds = 0
         self._trained_on = ""
-        self._evaluation_books: dict[str, PrivacyBook] = {}
-        self._book = PrivacyBook()
-        self._book.grant(
-            privacy_config.epsilon,
-            privacy_config.delta,
-            reason="privacy configuration",
-            at=self._now(),
-        )
+        self._book, self._evaluation_book = PrivacyBook(), PrivacyBook()
+        for book in (self._book, self._evaluation_book):
+            book.grant(
+                privacy_config.epsilon,
+                privacy_config.delta,
+                reason="privacy configuration",
+                at=self._now(),
+            )
 
     def train(  # noqa: PLR0913 -- the documented signature
         self,
@@ -217,8 +216,9 @@ class PrivateTrainer:
         `privacy_safe`    the figures are
         ================  =================================================================
         true              released with Gaussian noise; the price (`epsilon`, by default a
-                          tenth of the configuration's) is charged to *these* records. When
-                          they are the training records, to the training budget
+                          tenth of the configuration's) is charged to *these* records:
+                          to one account for all evaluation sets, which may overlap, or to
+                          the training account when they are this object's training records
         false             exact, marked `outside_guarantee`: for public records, or for
                           people who may see the records anyway
         ================  =================================================================
@@ -237,7 +237,8 @@ class PrivateTrainer:
             return evaluation.exact_evaluation(loaded, data, max_tokens=tokens)
         price = _EVALUATION_SHARE * self.privacy_config.epsilon if epsilon is None else epsilon
         slack = _EVALUATION_SHARE * self.privacy_config.delta if delta is None else delta
-        book = self._book_of(data)
+        is_training_set = data.fingerprint == self._trained_on
+        book = self._book if is_training_set else self._evaluation_book
         act = self._entropy.token_bytes(8).hex()
         book.require(price, slack, job_id=act)
         result, event = evaluation.released_evaluation(
@@ -439,6 +440,7 @@ class PrivateTrainer:
             examples=len(run.dataset),
             truncated=run.dataset.truncated,
             dropped=run.dataset.dropped,
+            unsupervised=run.dataset.unsupervised,
             notes=notes,
         )
         self.save_model(str(run.folder))
@@ -464,33 +466,16 @@ class PrivateTrainer:
             )
         return result
 
-    def _book_of(self, data: TokenizedDataset) -> PrivacyBook:
-        """The account of a data set: the training account when it is the training set."""
-        if data.fingerprint == self._trained_on:
-            return self._book
-        book = self._evaluation_books.get(data.fingerprint)
-        if book is None:
-            book = self._evaluation_books[data.fingerprint] = PrivacyBook()
-            config = self.privacy_config
-            book.grant(config.epsilon, config.delta, reason="evaluation set", at=self._now())
-        return book
-
     def _state_document(self) -> dict[str, Any]:
         return {
             "version": STATE_VERSION,
             "training": self._book.to_json(),
-            "evaluations": {k: b.to_json() for k, b in self._evaluation_books.items()},
-            "trained_on": self._trained_on,
-            "outside_guarantee": "the keys of `evaluations` and `trained_on` are computed from "
-            "private records; keep this file with the records, not with the model",
+            "evaluations": self._evaluation_book.to_json(),
         }
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         self._book = PrivacyBook.from_json(state["training"])
-        self._evaluation_books = {
-            key: PrivacyBook.from_json(book) for key, book in state["evaluations"].items()
-        }
-        self._trained_on = state["trained_on"]
+        self._evaluation_book = PrivacyBook.from_json(state["evaluations"])
 
 
 def _read_state(folder: Path) -> dict[str, Any]:

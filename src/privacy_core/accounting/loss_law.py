@@ -92,10 +92,6 @@ class Moments:
         """A delta for `epsilon` from the moments alone, without the Renyi bound's prefactor."""
         return math.exp(min(0.0, float(np.min(self.height - self.thetas * epsilon))))
 
-    def tilt_at(self, epsilon: float) -> int:
-        """The index of the theta at which the tilted sum is centred near `epsilon`."""
-        return int(np.argmin(self.height - self.thetas * epsilon))
-
 
 def connect_the_dots(pair: DominatingPair, edges: Vector, count: int) -> LossLaw:
     """The discrete law on `edges` that dominates the pair's loss.

@@ -45,8 +45,7 @@ class EpochSums:
 class LoopState:
     """What the loop carries from step to step, beside model and optimizer. All of it is released.
 
-    `step` counts charged steps. `data_fingerprint` identifies the data set for an exact resume; it
-    is computed from private data, and lies only in checkpoints, never in a report.
+    `step` counts charged steps.
     """
 
     step: int = 0
@@ -54,7 +53,6 @@ class LoopState:
     sums: EpochSums = field(default_factory=EpochSums)
     epochs: list[EpochRecord] = field(default_factory=list)
     evaluations: list[Mapping[str, Any]] = field(default_factory=list)
-    data_fingerprint: str = ""
 
 
 def checkpoint_name(step: int) -> str:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Final
 
 from privacy_finetuner.config import PerformanceFlags, TrainingConfig
 from privacy_finetuner.errors import (
@@ -34,8 +34,13 @@ from privacy_finetuner.training.objectives import public_probe
 from privacy_finetuner.training.plan import DPTrainingPlan
 from privacy_finetuner.training.run_record import RunRecord
 from privacy_finetuner.training.sampling import make_sampler
+from privacy_runtime.files import write_atomic
 from privacy_runtime.keystream import KeyStream
 from privacy_runtime.world import Entropy
+
+RESUME_FILE: Final = ".resume"
+"""Identifies the data set while a run is unfinished. Computed from private data, so it is outside
+the guarantee; it lies beside the checkpoints, never in them, and goes when the run is finished."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +148,7 @@ def drive(opened: OpenedRun, on_step: Callable[[StepRecord], None] | None = None
                     )
         run.record.settle(run.state.step)
         run.record.finish(run.state.step)
+        (run.folder / RESUME_FILE).unlink(missing_ok=True)
     except NonFiniteLoss:
         # The batch was looked at, and the stop itself says something about it: it is charged.
         run.record.settle(run.state.step + 1)
@@ -190,20 +196,21 @@ def _begin_or_resume(
     resume: bool,
 ) -> tuple[LoopState, list[str]]:
     if not resume:
+        write_atomic(folder / RESUME_FILE, dataset.fingerprint.encode())
         record.plan(plan.to_json(), job_id)
-        return LoopState(clip_norm=plan.clip_norm, data_fingerprint=dataset.fingerprint), []
+        return LoopState(clip_norm=plan.clip_norm), []
     earlier = record.state
     if earlier.plan is None or DPTrainingPlan.from_json(dict(earlier.plan)) != plan:
         raise ConfigurationError(
             "the configuration differs from the one this run was planned with; nothing was started"
         )
-    state = LoopState(clip_norm=plan.clip_norm, data_fingerprint=dataset.fingerprint)
+    if (folder / RESUME_FILE).read_text() != dataset.fingerprint:
+        raise CheckpointError(
+            "the data set differs from the one this run was begun with; nothing was started"
+        )
+    state = LoopState(clip_norm=plan.clip_norm)
     if earlier.checkpoint is not None:
         state = checkpoint.load_checkpoint(folder / earlier.checkpoint, loaded, optimizer)
-        if state.data_fingerprint != dataset.fingerprint:
-            raise CheckpointError(
-                "the data set differs from the one this run was begun with; nothing was started"
-            )
     reached = state.step
     charged = record.resume(from_step=reached)
     state.step = charged

@@ -17,6 +17,7 @@ from privacy_finetuner.errors import (
     NonFiniteLoss,
     PrivacyBudgetExhaustedException,
     PrivacyError,
+    TrainingInterrupted,
     UnsupportedLayer,
 )
 from privacy_finetuner.results import (
@@ -49,6 +50,7 @@ __all__ = [
     "PrivateTrainer",
     "TrainingConfig",
     "TrainingHistory",
+    "TrainingInterrupted",
     "TrainingResult",
     "UnsupportedLayer",
     "__version__",

@@ -270,6 +270,22 @@ class TrainOptions:
     keep_checkpoints: int = 3
     on_step: Callable[[StepRecord], None] | None = None
 
+    def __post_init__(self) -> None:
+        _raise_if_any(
+            [
+                fault
+                for fault in (
+                    _one_of("unit", self.unit, tuple(PrivacyUnit)),
+                    _whole_from("micro_batch_tokens", self.micro_batch_tokens, 1),
+                    _whole_from("keep_checkpoints", self.keep_checkpoints, 1),
+                    None
+                    if self.max_examples_per_user is None
+                    else _whole_from("max_examples_per_user", self.max_examples_per_user, 1),
+                )
+                if fault is not None
+            ]
+        )
+
     @classmethod
     def read(cls, keywords: Mapping[str, Any]) -> TrainOptions:
         """Accept known keywords only.

@@ -8,6 +8,7 @@ PrivacyError (privacy_core)
 +-- PrivacyBudgetExhaustedException  the next private act would exceed the budget; not done
 +-- CheckpointError                  a checkpoint is missing, damaged, or of another version
 +-- ModelTrainingException           training stopped; what was spent is spent
+    +-- TrainingInterrupted          somebody stopped the run; it can be resumed
     +-- NonFiniteLoss                the loss is NaN or infinite; the step was not applied
 
 Every error carries names, numbers and positions, never the data.
@@ -31,6 +32,7 @@ __all__ = [
     "NonFiniteLoss",
     "PrivacyBudgetExhaustedException",
     "PrivacyError",
+    "TrainingInterrupted",
     "UnsupportedLayer",
 ]
 
@@ -114,6 +116,12 @@ class ModelTrainingException(PrivacyError):
     """Training stopped. The last good checkpoint is intact; what was spent is spent."""
 
     code: ClassVar[str] = "training_failed"
+
+
+class TrainingInterrupted(ModelTrainingException):
+    """Somebody stopped the run between two steps. It is saved and can be resumed."""
+
+    code: ClassVar[str] = "training_interrupted"
 
 
 class NonFiniteLoss(ModelTrainingException):

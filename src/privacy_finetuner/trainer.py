@@ -160,9 +160,16 @@ class PrivateTrainer:
             clip_rule=options.clip_rule,  # type: ignore[arg-type]  # likewise
         )
         unit = self._check(options, training)
-        privacy = self._run_privacy(max_grad_norm, noise_multiplier, target_epsilon, target_delta)
         folder = Path(output_dir)
         job_id, started = self._open_job(folder, options), self._clock.monotonic_s()
+        account = self._account_for(target_epsilon, target_delta)
+        privacy = self._run_privacy(
+            account.left_for(job_id),
+            max_grad_norm=max_grad_norm,
+            noise_multiplier=noise_multiplier,
+            target_epsilon=target_epsilon,
+            target_delta=target_delta,
+        )
         loaded, data = inputs.prepare(
             dataset,
             options,
@@ -178,7 +185,7 @@ class PrivateTrainer:
             max_examples_per_user=options.max_examples_per_user or 1,
             must_fit=target_epsilon is not None,
         )
-        self._book.require(plan.epsilon(), plan.delta, job_id=job_id)
+        account.require(plan.epsilon(), plan.delta, job_id=job_id)
         opened = session.open_run(
             plan=plan,
             training=training,
@@ -192,7 +199,8 @@ class PrivateTrainer:
             evaluate=public_evaluation(options, loaded),
             keep_checkpoints=options.keep_checkpoints,
         )
-        self._loaded, self._plan, self._trained_on = loaded, plan, data.fingerprint
+        self._book, self._loaded, self._plan = account, loaded, plan
+        self._trained_on = data.fingerprint
         self._history = TrainingHistory(opened.run.state.epochs, opened.run.state.evaluations)
         try:
             session.drive(opened, options.on_step)
@@ -242,7 +250,14 @@ class PrivateTrainer:
         act = self._entropy.token_bytes(8).hex()
         book.require(price, slack, job_id=act)
         result, event = evaluation.released_evaluation(
-            loaded, data, price, slack, entropy=self._entropy, max_tokens=tokens
+            loaded,
+            data,
+            price,
+            slack,
+            entropy=self._entropy,
+            max_tokens=tokens,
+            relation=self.privacy_config.relation,
+            examples_per_unit=self._examples_per_unit(options, is_training_set=is_training_set),
         )
         book.add(
             Release(
@@ -308,6 +323,8 @@ class PrivateTrainer:
     def load_model(self, path: str, restore_privacy_state: bool = True) -> None:
         """Load a model; with the privacy state, continue its account instead of a fresh one.
 
+        What this object has released so far is kept in the account as well.
+
         Raises:
             ModelLoadError: no model there.
             CheckpointError: the privacy state is missing, damaged or of another version. The
@@ -315,11 +332,14 @@ class PrivateTrainer:
         """
         from privacy_finetuner.training import inputs
 
-        state = _read_state(Path(path)) if restore_privacy_state else None
+        books = _read_books(Path(path)) if restore_privacy_state else None
         self._loaded = inputs.load(path, device=self.device)
         self.model_name = path
-        if state is not None:
-            self._restore(state)
+        if books is not None:
+            training, evaluations = books
+            training.keep_releases_of(self._book)
+            evaluations.keep_releases_of(self._evaluation_book)
+            self._book, self._evaluation_book = training, evaluations
 
     def reset_privacy_budget(
         self, new_epsilon: float, new_delta: float, *, reason: str = "reset_privacy_budget"
@@ -342,6 +362,19 @@ class PrivateTrainer:
             self._loaded = inputs.load(self.model_name, device=self.device, task=task)
         return self._loaded
 
+    def _examples_per_unit(self, options: TrainOptions, *, is_training_set: bool) -> int:
+        """How many records one unit of privacy may have in an evaluation."""
+        plan = self._plan if is_training_set else None
+        if plan is not None and plan.unit is PrivacyUnit.USER:
+            return plan.max_examples_per_user
+        if PrivacyUnit(options.unit) is PrivacyUnit.EXAMPLE:
+            return 1
+        if not (options.user_field and options.max_examples_per_user):
+            raise ConfigurationError(
+                "unit 'user' needs user_field and max_examples_per_user; nothing was computed"
+            )
+        return options.max_examples_per_user
+
     def _check(self, options: TrainOptions, training: TrainingConfig) -> PrivacyUnit:
         unit = PrivacyUnit(options.unit)
         if unit is PrivacyUnit.USER and not (options.user_field and options.max_examples_per_user):
@@ -356,8 +389,23 @@ class PrivateTrainer:
             )
         return unit
 
+    def _account_for(self, target_epsilon: float | None, target_delta: float | None) -> PrivacyBook:
+        """The account with a run's targets granted: a draft, until the run has been opened."""
+        config, account = self.privacy_config, self._book.copy()
+        if target_epsilon is not None or target_delta is not None:
+            asked = PrivacyConfig(
+                epsilon=config.epsilon if target_epsilon is None else target_epsilon,
+                delta=config.delta if target_delta is None else target_delta,
+            )
+            account.raise_to(
+                asked.epsilon, asked.delta, reason="target given to train()", at=self._now()
+            )
+        return account
+
     def _run_privacy(
         self,
+        left: PrivacySpent,
+        *,
         max_grad_norm: float,
         noise_multiplier: float | None,
         target_epsilon: float | None,
@@ -365,14 +413,6 @@ class PrivateTrainer:
     ) -> PrivacyConfig:
         """The configuration of one run: its overrides, within what is left."""
         config = self.privacy_config
-        if target_epsilon is not None or target_delta is not None:
-            asked = PrivacyConfig(
-                epsilon=target_epsilon or config.epsilon, delta=target_delta or config.delta
-            )
-            self._book.raise_to(
-                asked.epsilon, asked.delta, reason="target given to train()", at=self._now()
-            )
-        left = self._book.remaining
         if left.epsilon <= 0 or left.delta <= 0:
             raise PrivacyBudgetExhaustedException(
                 epsilon_requested=target_epsilon or config.epsilon,
@@ -386,7 +426,9 @@ class PrivateTrainer:
             delta=left.delta if target_delta is None else target_delta,
             target_delta=None if target_delta is not None else min(config.priced_delta, left.delta),
             max_grad_norm=config.max_grad_norm if max_grad_norm == 1.0 else max_grad_norm,
-            noise_multiplier=noise_multiplier or config.noise_multiplier,
+            noise_multiplier=config.noise_multiplier
+            if noise_multiplier is None
+            else noise_multiplier,
         )
 
     def _open_job(self, folder: Path, options: TrainOptions) -> str:
@@ -418,6 +460,11 @@ class PrivateTrainer:
 
         run, plan = opened.run, opened.run.plan
         notes = [*run.loaded.notes, *opened.notes]
+        if plan.delta * plan.examples > 1:
+            notes.append(
+                f"delta {plan.delta:g} is above 1/n for n = {plan.examples} records: such a delta "
+                "permits publishing some record whole; choose one well below 1/n"
+            )
         if self.enable_context_guard:
             notes.append(
                 "no redaction was applied: ContextGuard is not part of this version; what protects "
@@ -473,12 +520,9 @@ class PrivateTrainer:
             "evaluations": self._evaluation_book.to_json(),
         }
 
-    def _restore(self, state: Mapping[str, Any]) -> None:
-        self._book = PrivacyBook.from_json(state["training"])
-        self._evaluation_book = PrivacyBook.from_json(state["evaluations"])
 
-
-def _read_state(folder: Path) -> dict[str, Any]:
+def _read_books(folder: Path) -> tuple[PrivacyBook, PrivacyBook]:
+    """The accounts of training and of evaluations that a folder holds."""
     path = folder / PRIVACY_STATE
     try:
         state = json.loads(path.read_text())
@@ -490,7 +534,9 @@ def _read_state(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is not JSON: the privacy state is damaged") from error
     if not isinstance(state, dict) or state.get("version") != STATE_VERSION:
         raise CheckpointError(f"{path} has another version, expected {STATE_VERSION}")
-    return state
+    return PrivacyBook.from_json(state.get("training")), PrivacyBook.from_json(
+        state.get("evaluations")
+    )
 
 
 def _guarantees(plan: DPTrainingPlan, steps: int) -> PrivacyGuarantees:

@@ -1,4 +1,4 @@
-"""The command line: `privacy-finetuner train | evaluate | generate | report | accountant | version`.
+"""The command line `privacy-finetuner`: train, evaluate, generate, report, accountant, version.
 
 Importing this room is cheap: torch and the model libraries are loaded inside the commands that
 train or score, so that `--help` and `accountant` answer at once.

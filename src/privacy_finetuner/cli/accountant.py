@@ -20,12 +20,12 @@ from privacy_finetuner.cli.options import Accountant, AccountantName, Json, Rela
 
 app = typer.Typer(
     no_args_is_help=True,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
     help="Compute what DP-SGD costs, or the noise that a budget asks for.\n\n"
     "Every epsilon printed here is an upper bound, and belongs to its delta, relation and unit. No "
     "data is read and nothing is spent.",
-    epilog="Example: privacy-finetuner accountant noise --epsilon 8 --sample-rate 0.01 --steps 1000 "
-    "--delta 1e-5",
+    epilog="Example: privacy-finetuner accountant noise --epsilon 8 --sample-rate 0.01 "
+    "--steps 1000 --delta 1e-5",
 )
 
 NoiseMultiplier: TypeAlias = Annotated[
@@ -54,7 +54,8 @@ _ADD_OR_REMOVE = NeighbouringRelation.ADD_OR_REMOVE_ONE
     epilog="Example: privacy-finetuner accountant epsilon --accountant pld --noise-multiplier 1.0 "
     "--sample-rate 0.01 --steps 1000 --delta 1e-5 --json"
 )
-def epsilon(  # noqa: PLR0913 -- one parameter an option
+def epsilon(
+    *,
     noise_multiplier: NoiseMultiplier,
     sample_rate: SampleRate,
     steps: Steps,
@@ -87,10 +88,11 @@ def epsilon(  # noqa: PLR0913 -- one parameter an option
 
 
 @app.command(
-    epilog="Example: privacy-finetuner accountant noise --epsilon 8 --sample-rate 0.01 --steps 1000 "
-    "--delta 1e-5 --json"
+    epilog="Example: privacy-finetuner accountant noise --epsilon 8 --sample-rate 0.01 "
+    "--steps 1000 --delta 1e-5 --json"
 )
-def noise(  # noqa: PLR0913 -- one parameter an option
+def noise(
+    *,
     epsilon: Epsilon,
     sample_rate: SampleRate,
     steps: Steps,
@@ -133,10 +135,11 @@ def noise(  # noqa: PLR0913 -- one parameter an option
 
 
 @app.command(
-    epilog="Example: privacy-finetuner accountant compare --noise-multiplier 1.0 --sample-rate 0.01 "
-    "--steps 1000 --delta 1e-5"
+    epilog="Example: privacy-finetuner accountant compare --noise-multiplier 1.0 "
+    "--sample-rate 0.01 --steps 1000 --delta 1e-5"
 )
-def compare(  # noqa: PLR0913 -- one parameter an option
+def compare(
+    *,
     noise_multiplier: NoiseMultiplier,
     sample_rate: SampleRate,
     steps: Steps,

@@ -10,7 +10,7 @@ from typing import Final
 import typer
 
 from privacy_finetuner import __version__
-from privacy_finetuner.cli import accountant, evaluate, generate, output, report, train
+from privacy_finetuner.cli import accountant, demo, evaluate, generate, output, report, train
 from privacy_finetuner.cli.options import Json
 
 _TRAINING: Final = "Train and use a model"
@@ -19,7 +19,7 @@ _EXPLAIN: Final = "Understand the guarantee"
 app = typer.Typer(
     name="privacy-finetuner",
     no_args_is_help=True,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     help="Fine-tune language models on sensitive text with differential privacy.\n\n"
     "A run is planned before its first gradient: epsilon and delta are a promise to everyone in "
@@ -29,6 +29,7 @@ app = typer.Typer(
     "--dry-run",
 )
 app.command(rich_help_panel=_TRAINING, epilog=train.EPILOG)(train.train)
+app.command(rich_help_panel=_TRAINING, epilog=demo.EPILOG)(demo.demo)
 app.command(rich_help_panel=_TRAINING, epilog=evaluate.EPILOG)(evaluate.evaluate)
 app.command(rich_help_panel=_TRAINING, epilog=generate.EPILOG)(generate.generate)
 app.command(rich_help_panel=_EXPLAIN, epilog=report.EPILOG)(report.report)

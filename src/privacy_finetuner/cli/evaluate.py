@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from privacy_core.guarantee import PrivacyUnit
 from privacy_finetuner.cli import output
 from privacy_finetuner.cli.options import (
     FILES,
@@ -18,9 +19,13 @@ from privacy_finetuner.cli.options import (
     MaxLength,
     Model,
     TextField,
+    Unit,
+    UserCap,
+    UserField,
 )
 from privacy_finetuner.cli.request import default_delta
 from privacy_finetuner.config import PrivacyConfig
+from privacy_finetuner.trainer import PrivateTrainer
 from privacy_finetuner.training.records import read_records
 
 if TYPE_CHECKING:
@@ -32,10 +37,10 @@ EPILOG: Final = (
 )
 _PRIVACY_STATE: Final = "privacy_state.json"
 _EPSILON: Final = 0.5
-_BUDGET_SHARE: Final = 10
 
 
 def evaluate(  # noqa: PLR0913 -- one parameter an option
+    *,
     model: Model,
     data: Data,
     exact: Annotated[
@@ -57,14 +62,9 @@ def evaluate(  # noqa: PLR0913 -- one parameter an option
             rich_help_panel=GUARANTEE,
         ),
     ] = None,
-    budget: Annotated[
-        float | None,
-        typer.Option(
-            help="Epsilon that these records are granted the first time that they are evaluated. "
-            "Default: ten times the price.",
-            rich_help_panel=GUARANTEE,
-        ),
-    ] = None,
+    unit: Unit = PrivacyUnit.EXAMPLE,
+    user_field: UserField = None,
+    max_examples_per_user: UserCap = None,
     batch_size: Annotated[
         int, typer.Option(help="Records of one pass: memory and speed only.", rich_help_panel=FILES)
     ] = 8,
@@ -77,18 +77,16 @@ def evaluate(  # noqa: PLR0913 -- one parameter an option
     """Score a model on records: loss, perplexity, accuracy.
 
     By default the figures are released with noise, and what that costs is charged to the people in
-    *these* records: to the training budget where they are the training records, otherwise to a
-    budget of their own, kept beside the model in privacy_state.json.
+    *these* records: to the evaluation account in privacy_state.json beside the model. For people
+    who are in the training records as well, the price of training comes on top.
     """
     with output.failures_reported(as_json):
         count = len(
             read_records(data, text_field=text_field, label_field=label_field, user_field=None)
         )
-        slack = default_delta(count) / _BUDGET_SHARE if delta is None else delta
-        privacy = PrivacyConfig(
-            epsilon=_BUDGET_SHARE * epsilon if budget is None else budget,
-            delta=min(_BUDGET_SHARE * slack, 0.5) if 0 < slack < 1 else slack,
-        )
+        slack = default_delta(count) / 10 if delta is None else delta
+        # Where no account lies beside the model, the price itself is the whole budget.
+        privacy = PrivacyConfig(epsilon=epsilon, delta=slack)
         result, notes = _score(
             model,
             privacy,
@@ -101,6 +99,9 @@ def evaluate(  # noqa: PLR0913 -- one parameter an option
                 "delta": slack,
                 "text_field": text_field,
                 "label_field": label_field,
+                "unit": unit.value,
+                "user_field": user_field,
+                "max_examples_per_user": max_examples_per_user,
                 "max_length": max_length,
             },
         )
@@ -121,15 +122,15 @@ def _score(
     model: str, privacy: PrivacyConfig, device: str, keywords: dict[str, object]
 ) -> tuple[EvaluationResult, list[str]]:
     """Evaluate, and have the spending on the disk before anybody sees the figures."""
-    from privacy_finetuner.trainer import PrivateTrainer
-
     trainer = PrivateTrainer(model, privacy, device, enable_context_guard=False)
     has_state = (Path(model) / _PRIVACY_STATE).is_file()
     if has_state:
         trainer.load_model(model)
     result = trainer.evaluate(**keywords)  # type: ignore[arg-type]  # typed by the options above
     if result.outside_guarantee:
-        return result, ["exact figures: outside the guarantee; do not publish them for private records"]
+        return result, [
+            "exact figures: outside the guarantee; do not publish them for private records"
+        ]
     if has_state:
         trainer.save_model(model)
         return result, [f"the price is recorded in {Path(model) / _PRIVACY_STATE}"]

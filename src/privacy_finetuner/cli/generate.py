@@ -8,6 +8,8 @@ import typer
 
 from privacy_finetuner.cli import output
 from privacy_finetuner.cli.options import Device, Json, Model
+from privacy_finetuner.config import PrivacyConfig
+from privacy_finetuner.trainer import PrivateTrainer
 
 EPILOG: Final = (
     'Example: privacy-finetuner generate --model ./private --prompt "Patient reports" '
@@ -15,7 +17,8 @@ EPILOG: Final = (
 )
 
 
-def generate(  # noqa: PLR0913 -- one parameter an option
+def generate(
+    *,
     model: Model,
     prompt: Annotated[str, typer.Option(help="The text to continue.")],
     max_new_tokens: Annotated[int, typer.Option(help="At most so many new tokens.")] = 64,
@@ -31,9 +34,6 @@ def generate(  # noqa: PLR0913 -- one parameter an option
     often it is asked. The prompt itself is not protected by anything.
     """
     with output.failures_reported(as_json):
-        from privacy_finetuner.config import PrivacyConfig
-        from privacy_finetuner.trainer import PrivateTrainer
-
         trainer = PrivateTrainer(model, PrivacyConfig(), device, enable_context_guard=False)
         text = trainer.generate(prompt, max_new_tokens=max_new_tokens, temperature=temperature)
         document = {"prompt": prompt, "text": text, "model": model}

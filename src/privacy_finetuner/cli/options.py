@@ -68,6 +68,16 @@ Unit: TypeAlias = Annotated[
         rich_help_panel=GUARANTEE,
     ),
 ]
+UserField: TypeAlias = Annotated[
+    str | None,
+    typer.Option(help="Field that names the user of a record.", rich_help_panel=GUARANTEE),
+]
+UserCap: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        help="Records used of one user; more are left out and counted.", rich_help_panel=GUARANTEE
+    ),
+]
 TextField: TypeAlias = Annotated[
     str, typer.Option(help="Field that holds the text.", rich_help_panel=RECORDS)
 ]

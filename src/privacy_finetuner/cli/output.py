@@ -99,6 +99,11 @@ def failures_reported(as_json: bool) -> Iterator[None]:
                 error.code, str(error), exit_code_of(error), as_json=as_json, more=_reached(error)
             )
         raise typer.Exit(code) from error
+    except OSError as error:
+        message = f"{error.strerror or type(error).__name__}: {error.filename or 'no file named'}"
+        with redirect_stdout(stdout):
+            code = report_failure("os_error", message, ExitCode.FAILED, as_json=as_json)
+        raise typer.Exit(code) from error
     except KeyboardInterrupt as error:
         with redirect_stdout(stdout):
             code = report_failure(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from privacy_finetuner.training.loop import StepRecord
 
 # Pricing may take this share of the time of a run at most.
-_PRICING_SHARE: Final = 0.02
+_PRICING_SHARE: Final = 0.05
 _LEAST_PAUSE_S: Final = 1.0
 _SMOOTHING: Final = 0.9
 _LINES: Final = 10
@@ -26,8 +26,8 @@ _LINES: Final = 10
 class StepProgress:
     """Shows each step: a live bar on a terminal, ten lines in a log.
 
-    The epsilon shown is that of the steps taken, priced from the plan in the run record, at most
-    once a second.
+    The epsilon shown is priced from the plan in the run record, at most once a second; the live bar
+    names the step that it belongs to, so that an older figure cannot pass for the newest.
     """
 
     def __init__(self, console: Console, folder: Path, clock: Clock) -> None:
@@ -36,6 +36,7 @@ class StepProgress:
         self._clock = clock
         self._plan: DPTrainingPlan | None = None
         self._epsilon = "..."
+        self._priced_step = 0
         self._priced_next_s = 0.0
         self._seen_s: float | None = None
         self._step_s: float | None = None
@@ -79,7 +80,7 @@ class StepProgress:
                 self._task,
                 completed=record.step,
                 total=record.steps,
-                epsilon=self._epsilon,
+                epsilon=f"{self._epsilon} after step {self._priced_step}",
                 pace=self._pace(),
             )
         elif is_last or record.step % max(1, record.steps // _LINES) == 0:
@@ -107,6 +108,6 @@ class StepProgress:
             if state is None or state.plan is None:
                 return
             self._plan = DPTrainingPlan.from_json(dict(state.plan))
-        self._epsilon = f"{self._plan.epsilon(step):.4g}"
+        self._epsilon, self._priced_step = f"{self._plan.epsilon(step):.4g}", step
         took = self._clock.monotonic_s() - now
         self._priced_next_s = now + max(_LEAST_PAUSE_S, took / _PRICING_SHARE)

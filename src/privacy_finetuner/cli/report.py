@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from privacy_finetuner.cli import output
 from privacy_finetuner.cli.options import Json
-from privacy_finetuner.reports.check import Check, check
-from privacy_finetuner.reports.folder import RunFolder, read_folder
+
+if TYPE_CHECKING:
+    from privacy_finetuner.reports import Check, RunFolder
 
 EPILOG: Final = "Example: privacy-finetuner report ./private --html report.html"
 
@@ -28,11 +29,11 @@ def report(
     reported, the exit code is 1.
     """
     with output.failures_reported(as_json):
-        from privacy_finetuner.reports import write_html
+        from privacy_finetuner import reports  # noqa: PLC0415 -- plots take a second to load
 
-        found = read_folder(folder)
-        checked = check(found)
-        target = write_html(folder, html)
+        found = reports.read_folder(folder)
+        checked = reports.check(found)
+        target = reports.write_html(folder, html)
         document = _document(found, checked, target)
     output.deliver(document, output.facts(f"Report of {folder}", _rows(document)), as_json=as_json)
     if not checked.agrees:

@@ -68,7 +68,8 @@ class TrainRequest:
                 continue
             words.append("--" + item.name.replace("_", "-"))
             if value is not True:
-                words.append(f"{value:g}" if isinstance(value, float) else str(value))
+                # Every digit: a resumed run must be planned exactly as it was begun.
+                words.append(str(value).removesuffix(".0"))
         return shlex.join(words)
 
 

@@ -30,10 +30,13 @@ from privacy_finetuner.cli.options import (
     Strict,
     TextField,
     Unit,
+    UserCap,
+    UserField,
 )
 from privacy_finetuner.cli.progress import StepProgress
 from privacy_finetuner.cli.request import Settings, TrainRequest
-from privacy_finetuner.errors import ModelTrainingException
+from privacy_finetuner.errors import TrainingInterrupted
+from privacy_finetuner.trainer import PrivateTrainer
 from privacy_finetuner.training.plan import DPTrainingPlan
 from privacy_finetuner.training.run_record import read_state
 from privacy_runtime.world import SystemClock
@@ -42,14 +45,15 @@ if TYPE_CHECKING:
     from privacy_finetuner.results import TrainingResult
 
 EPILOG: Final = (
-    "Example: privacy-finetuner train --model ./model --data records.jsonl --epsilon 8 --delta 1e-6 "
-    "--epochs 3 --lora-rank 8 --output ./private --json\n\n"
+    "Example: privacy-finetuner train --model ./model --data records.jsonl --epsilon 8 "
+    "--delta 1e-6 --epochs 3 --lora-rank 8 --output ./private --json\n\n"
     "Exit codes: 0 done, 2 bad input, 3 the budget ended the run, 130 interrupted (the command to "
     "resume is printed), 1 anything else."
 )
 
 
 def train(  # noqa: PLR0913 -- one parameter an option
+    *,
     model: Model,
     data: Data,
     epsilon: Annotated[
@@ -77,17 +81,8 @@ def train(  # noqa: PLR0913 -- one parameter an option
     accountant: Accountant = AccountantName.PLD,
     relation: Relation = NeighbouringRelation.ADD_OR_REMOVE_ONE,
     unit: Unit = PrivacyUnit.EXAMPLE,
-    user_field: Annotated[
-        str | None,
-        typer.Option(help="Field that names the user of a record.", rich_help_panel=GUARANTEE),
-    ] = None,
-    max_examples_per_user: Annotated[
-        int | None,
-        typer.Option(
-            help="Records used of one user; more are left out and counted.",
-            rich_help_panel=GUARANTEE,
-        ),
-    ] = None,
+    user_field: UserField = None,
+    max_examples_per_user: UserCap = None,
     clip_norm: Annotated[
         float,
         typer.Option(
@@ -199,11 +194,12 @@ def train(  # noqa: PLR0913 -- one parameter an option
 ) -> None:
     """Fine-tune a model on private records within a privacy budget.
 
-    The noise is solved from epsilon, delta, the batch size and the epochs before the first step, and
-    the run never takes a step that would exceed epsilon. Everything written or printed is covered
-    by the epsilon that is reported.
+    The noise is solved from epsilon, delta, the batch size and the epochs before the first step,
+    and the run never takes a step that would exceed epsilon. Everything written or printed is
+    covered by the epsilon that is reported.
 
-    Records are JSON lines with `text`, `prompt` and `completion`, `messages`, or `text` and `label`.
+    Records are JSON lines with `text`, `prompt` and `completion`, `messages`, or `text` and
+    `label`.
     """
     request = TrainRequest(
         model=model,
@@ -250,15 +246,15 @@ def train(  # noqa: PLR0913 -- one parameter an option
             document = _plan_document(settings, settings.plan())
             table = output.facts("Plan (nothing was started or spent)", _rows(document))
         else:
-            document = _result_document(settings, _run(settings, console))
+            result = _run(settings, console)
+            _say_counts(console, result)
+            document = _result_document(settings, result)
             table = output.facts("Private fine-tune", [*_rows(document), *_places(request.output)])
     output.deliver(document, table, as_json=as_json)
 
 
 def _run(settings: Settings, console: Console) -> TrainingResult:
     """Train, with progress; an interruption ends with the command to resume."""
-    from privacy_finetuner.trainer import PrivateTrainer
-
     request = settings.request
     console.print("loading model and records ...")
     trainer = PrivateTrainer(
@@ -267,10 +263,7 @@ def _run(settings: Settings, console: Console) -> TrainingResult:
     try:
         with StepProgress(console, request.output, SystemClock()) as progress:
             return trainer.train(str(request.data), on_step=progress, **settings.keywords())
-    except ModelTrainingException as error:
-        # The trainer has one class for every stop; this one is the user's own wish.
-        if not str(error).startswith("interrupted"):
-            raise
+    except TrainingInterrupted as error:
         raise _interrupted(str(error), request) from error
     except KeyboardInterrupt as error:
         raise _interrupted("interrupted", request) from error
@@ -316,12 +309,26 @@ def _result_document(settings: Settings, result: TrainingResult) -> dict[str, An
     }
 
 
+def _say_counts(console: Console, result: TrainingResult) -> None:
+    """Tell the holder of the records what the guarantee does not cover; it enters no file."""
+    counts = {
+        "cut to the greatest length": result.truncated,
+        "left out above the cap of a user": result.dropped,
+        "without anything to learn from": result.unsupervised,
+    }
+    for what, count in counts.items():
+        if count:
+            console.print(
+                f"{count} records were {what} (an exact count: outside the guarantee)",
+                soft_wrap=True,
+            )
+
+
 def _rows(document: dict[str, Any]) -> list[tuple[str, object]]:
     """What a person should see of a plan or a result."""
     names = (
         "epsilon", "delta", "relation", "unit", "accountant", "noise_multiplier", "steps",
-        "steps_asked", "sample_rate", "batch_size", "clip_norm", "examples", "truncated", "dropped",
-        "duration_s",
+        "steps_asked", "sample_rate", "batch_size", "clip_norm", "examples", "duration_s",
     )  # fmt: skip
     rows: list[tuple[str, object]] = [
         (output.words(name), document[name]) for name in names if name in document
@@ -333,6 +340,7 @@ def _places(folder: Path) -> list[tuple[str, object]]:
     return [
         ("model", folder),
         ("privacy report", folder / "privacy_report.json"),
+        ("certificate", folder / "certificate.json"),
         ("run record", folder / "run.jsonl"),
         ("next", f"privacy-finetuner report {folder}"),
     ]

@@ -111,7 +111,8 @@ def run(
         output: where model, report, certificate and `comparison.json` go.
         settings: what to run; the sample by default.
         console: where progress and the table go.
-        clock, entropy: the outside world; only tests replace them.
+        clock: the outside world's time; only tests replace it.
+        entropy: the outside world's randomness; only tests replace it.
 
     Raises:
         DatasetError, ModelLoadError, ConfigurationError: nothing was trained.
@@ -215,7 +216,7 @@ def _measure(
     stage: _Stage, name: str, loaded: LoadedModel, *, epsilon: float | None, time_s: float
 ) -> None:
     """Utility on held-out records, and what the attacker gets."""
-    from privacy_finetuner.training.evaluation import example_losses, exact_evaluation
+    from privacy_finetuner.training.evaluation import exact_evaluation, example_losses
     from privacy_finetuner.training.generation import generate
 
     settings = stage.settings
@@ -318,8 +319,8 @@ def _show(stage: _Stage, document: dict[str, Any], console: Console) -> None:
     console.print(table)
     console.print(
         f"Rank 1: the secret leaked; {stage.settings.candidates // 2}: the model knows nothing of "
-        f"it. Epsilon {document['epsilon']:.4g} at delta {document['delta']:.1e} is for one record; "
-        f"a secret in {stage.settings.repeats} records is protected more weakly."
+        f"it. Epsilon {document['epsilon']:.4g} at delta {document['delta']:.1e} is for one "
+        f"record; a secret in {stage.settings.repeats} records is protected more weakly."
     )
     console.print(f"Model        {document['output']}/private-model", soft_wrap=True)
     console.print(f"Report       {document['report']}", soft_wrap=True)

@@ -54,7 +54,7 @@ def make_canaries(count: int, stream: KeyStream) -> list[Canary]:
 def plant(
     records: Sequence[dict[str, str]], canaries: Sequence[Canary], repeats: int
 ) -> list[dict[str, str]]:
-    """The records followed by each canary `repeats` times, as records of one made-up person each."""
+    """The records, then each canary `repeats` times, as records of one made-up person each."""
     planted = [
         {"text": canary.text, "user_id": f"canary-{i}"}
         for i, canary in enumerate(canaries)

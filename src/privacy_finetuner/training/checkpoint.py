@@ -102,15 +102,22 @@ def read_checkpoint(path: Path) -> LoopState:
         CheckpointError: missing, of another version, or a file differs from its digest.
     """
     document = _document(path)
-    for name, digest in document["digests"].items():
+    try:
+        digests = dict(document["digests"])
+        values = dict(document["state"])
+        values["sums"] = EpochSums(**values["sums"])
+        values["epochs"] = [EpochRecord(**epoch) for epoch in values["epochs"]]
+        state = LoopState(**values)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path / _STATE} lacks or has unknown fields: the checkpoint is damaged"
+        ) from error
+    for name, digest in digests.items():
         if not (path / name).is_file() or _digest(path / name) != digest:
             raise CheckpointError(
                 f"{path.name}/{name} is missing or differs from its digest; nothing was loaded"
             )
-    values = dict(document["state"])
-    values["sums"] = EpochSums(**values["sums"])
-    values["epochs"] = [EpochRecord(**epoch) for epoch in values["epochs"]]
-    return LoopState(**values)
+    return state
 
 
 def load_checkpoint(path: Path, loaded: LoadedModel, optimizer: torch.optim.Optimizer) -> LoopState:
@@ -134,8 +141,14 @@ def load_checkpoint(path: Path, loaded: LoadedModel, optimizer: torch.optim.Opti
 
 
 def remove_old(folder: Path, keep: int) -> list[Path]:
-    """Remove all but the newest `keep` checkpoints; returns those that remain, oldest first."""
-    found = sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.rpartition("-")[2]))
+    """Remove all but the newest `keep` checkpoints; returns those that remain, oldest first.
+
+    What a killed process left half written goes too.
+    """
+    for path in folder.glob(".*checkpoint-*.partial*"):
+        shutil.rmtree(path, ignore_errors=True)
+    steps = {p: p.name.removeprefix("checkpoint-") for p in folder.glob("checkpoint-*")}
+    found = sorted((p for p in steps if steps[p].isdecimal()), key=lambda p: int(steps[p]))
     for path in found[:-keep]:
         shutil.rmtree(path)
     return found[-keep:]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from privacy_core.accounting import calibrate_noise_multiplier
 from privacy_core.dp_events import DpEvent, Gaussian
+from privacy_core.guarantee import NeighbouringRelation
 from privacy_finetuner.config import TrainOptions
 from privacy_finetuner.results import EvaluationResult, PrivacySpent
 from privacy_finetuner.training import inputs
@@ -117,10 +118,17 @@ def released_evaluation(
     *,
     entropy: Entropy,
     max_tokens: int,
+    relation: NeighbouringRelation = NeighbouringRelation.ADD_OR_REMOVE_ONE,
+    examples_per_unit: int = 1,
 ) -> tuple[EvaluationResult, DpEvent]:
     """Metrics released with the noise that `epsilon` and `delta` ask for, and the event."""
     multiplier = calibrate_noise_multiplier(
-        epsilon=epsilon, delta=delta, sample_rate=1.0, steps=1, accountant="gdp"
+        epsilon=epsilon,
+        delta=delta,
+        sample_rate=1.0,
+        steps=1,
+        accountant="gdp",
+        relation=relation,
     )
     objective = objective_of(loaded, dataset)
     scores = released_scores(
@@ -128,7 +136,7 @@ def released_evaluation(
         dataset,
         objective,
         noise=GaussianNoise.secure(entropy),
-        noise_multiplier=multiplier,
+        noise_multiplier=multiplier * examples_per_unit,
         max_tokens=max_tokens,
     )
     spent = PrivacySpent(epsilon=epsilon, delta=delta)

@@ -114,6 +114,9 @@ def steps(run: Run) -> Iterator[StepRecord]:
 
 def save(run: Run) -> Path:
     """Write a checkpoint and settle the account at the steps really taken."""
+    path = run.folder / checkpoint.checkpoint_name(run.state.step)
+    if run.record.state.checkpoint == path.name and path.exists():
+        return path  # this very state is on the disk already
     path = checkpoint.save_checkpoint(run.folder, run.loaded, run.optimizer, run.state)
     run.record.settle(run.state.step, checkpoint=path.name)
     checkpoint.remove_old(run.folder, run.keep_checkpoints)

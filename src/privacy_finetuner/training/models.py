@@ -43,6 +43,7 @@ from privacy_finetuner.training.pretrained import (
     load_weights,
     refuse_missing_folder,
     set_pad_token,
+    without_progress_bars,
 )
 
 __all__ = [
@@ -242,7 +243,8 @@ def save_model(loaded: LoadedModel, path: str | Path, *, merge: bool = False) ->
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as staging:
-            _write(loaded, Path(staging), merge=merge)
+            with without_progress_bars():
+                _write(loaded, Path(staging), merge=merge)
             folder.mkdir(exist_ok=True)
             for file in sorted(Path(staging).iterdir()):
                 file.replace(folder / file.name)

@@ -7,7 +7,8 @@ classification head of a size nobody asked for, padding without a token to pad w
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
 )
+from transformers.utils import logging as transformers_logging
 
 from privacy_finetuner.errors import ConfigurationError, ModelLoadError
 from privacy_finetuner.training.datasets import Task
@@ -34,6 +36,7 @@ __all__ = [
     "load_weights",
     "refuse_missing_folder",
     "set_pad_token",
+    "without_progress_bars",
 ]
 
 ADAPTER_FILE = "adapter_config.json"
@@ -58,6 +61,18 @@ def load_tokenizer(name_or_path: str | Path, *, trust_remote_code: bool = False)
     return tokenizer
 
 
+@contextmanager
+def without_progress_bars() -> Iterator[None]:
+    """Keep transformers' own bars off the terminal: ours tell what the user waits for."""
+    was_on = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_on:
+            transformers_logging.enable_progress_bar()
+
+
 def load_weights(name: str, task: Task, options: dict[str, Any]) -> tuple[Any, tuple[str, ...]]:
     """The model and a note on its head; refuses a checkpoint that leaves base weights random."""
     refuse_missing_folder(name)
@@ -65,7 +80,8 @@ def load_weights(name: str, task: Task, options: dict[str, Any]) -> tuple[Any, t
     if task == "sequence_classification" and "num_labels" not in options:
         _refuse_unnamed_head(name, trust_remote_code=options["trust_remote_code"])
     try:
-        model, info = kind.from_pretrained(name, output_loading_info=True, **options)
+        with without_progress_bars():
+            model, info = kind.from_pretrained(name, output_loading_info=True, **options)
     except _LOADING_ERRORS as error:
         raise _load_error("model", name, error) from error
     missing = sorted(info["missing_keys"])

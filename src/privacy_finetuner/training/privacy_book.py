@@ -104,6 +104,26 @@ class PrivacyBook:
                 )
             )
 
+    def left_for(self, job_id: str) -> PrivacySpent:
+        """What an act may cost in all: what is left, and what the same act has spent before."""
+        first = self.grants[-1].release_count if self.grants else 0
+        earlier = _total([r for r in self.releases[first:] if r.job_id == job_id])
+        left = self.remaining
+        return PrivacySpent(
+            epsilon=left.epsilon + earlier.epsilon, delta=left.delta + earlier.delta
+        )
+
+    def copy(self) -> PrivacyBook:
+        """An account with the same entries, to draft what may not come to pass."""
+        return PrivacyBook(grants=list(self.grants), releases=list(self.releases))
+
+    def keep_releases_of(self, other: PrivacyBook) -> None:
+        """Add the releases of another account that this one lacks: nothing spent is forgotten."""
+        known = {release.job_id: release.epsilon for release in self.releases}
+        for release in other.releases:
+            if known.get(release.job_id, -1.0) < release.epsilon:
+                self.releases.append(release)
+
     def require(self, epsilon: float, delta: float, *, job_id: str) -> None:
         """Check that an amount is left for an act, beside what the same act has spent before.
 
@@ -112,12 +132,7 @@ class PrivacyBook:
         Raises:
             PrivacyBudgetExhaustedException: it is not; nothing was spent.
         """
-        first = self.grants[-1].release_count if self.grants else 0
-        earlier = _total([r for r in self.releases[first:] if r.job_id == job_id])
-        left = PrivacySpent(
-            epsilon=self.remaining.epsilon + earlier.epsilon,
-            delta=self.remaining.delta + earlier.delta,
-        )
+        left = self.left_for(job_id)
         if epsilon > left.epsilon * (1 + _SLACK) or delta > left.delta * (1 + _SLACK):
             raise PrivacyBudgetExhaustedException(
                 epsilon_requested=epsilon,
@@ -139,16 +154,16 @@ class PrivacyBook:
         }
 
     @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> PrivacyBook:
+    def from_json(cls, document: Any) -> PrivacyBook:
         """Read what `to_json` wrote.
 
         Raises:
             CheckpointError: another version, or not such a document.
         """
-        if document.get("version") != BOOK_VERSION:
+        found = document.get("version") if isinstance(document, Mapping) else None
+        if found != BOOK_VERSION:
             raise CheckpointError(
-                f"the privacy state has version {document.get('version')!r}, "
-                f"expected {BOOK_VERSION}"
+                f"the privacy state has version {found!r}, expected {BOOK_VERSION}"
             )
         try:
             return cls(

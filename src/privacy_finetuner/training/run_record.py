@@ -134,9 +134,13 @@ def read_state(folder: Path) -> RunState | None:
 
 
 def archive(folder: Path) -> None:
-    """Put the record of a finished run aside, so that a new run can use the folder."""
-    path = folder / FILE_NAME
+    """Put a finished run's checkpoints and record aside, so that a new run can use the folder.
+
+    The record goes last: whatever stops this, the run that it is about stays known.
+    """
     number = 1
-    while (target := folder / f"run-{number:04d}.jsonl").exists():
+    while (target := folder / f"run-{number:04d}").exists():
         number += 1
-    os.rename(path, target)
+    target.mkdir()
+    for path in [*folder.glob("checkpoint-*"), folder / FILE_NAME]:
+        os.rename(path, target / path.name)

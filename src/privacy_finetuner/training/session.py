@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -19,8 +19,8 @@ from privacy_finetuner.config import PerformanceFlags, TrainingConfig
 from privacy_finetuner.errors import (
     CheckpointError,
     ConfigurationError,
-    ModelTrainingException,
     NonFiniteLoss,
+    TrainingInterrupted,
 )
 from privacy_finetuner.training import checkpoint, loop, run_record
 from privacy_finetuner.training.checkpoint import LoopState
@@ -32,8 +32,8 @@ from privacy_finetuner.training.models import LoadedModel
 from privacy_finetuner.training.noise import GaussianNoise
 from privacy_finetuner.training.objectives import public_probe
 from privacy_finetuner.training.plan import DPTrainingPlan
-from privacy_finetuner.training.run_record import RunRecord
-from privacy_finetuner.training.sampling import make_sampler
+from privacy_finetuner.training.run_record import RunRecord, RunState
+from privacy_finetuner.training.sampling import Sampler, make_sampler
 from privacy_runtime.files import write_atomic
 from privacy_runtime.keystream import KeyStream
 from privacy_runtime.world import Entropy
@@ -79,47 +79,36 @@ def open_run(  # noqa: PLR0913 -- the composition root: keyword-only, each part 
         CheckpointError, RunRecordLocked, RunRecordDamaged: the folder's files cannot be used.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    _settle_earlier_run(folder, resume=resume)
     objective = objective_of(loaded, dataset)
     probe = public_probe(objective, vocabulary=loaded.model.config.vocab_size, device=loaded.device)
-    gradient, engine = make_gradient(loaded.model, objective, probe)
-    optimizer = loop.make_optimizer(training, gradient.parameters)
-    record = RunRecord(folder)
-    try:
+    sampler = _priced_sampler(plan, entropy)
+    with ExitStack() as undo:
+        record = _open_record(folder, resume=resume)
+        undo.callback(record.close)
+        gradient, engine = make_gradient(loaded.model, objective, probe)
+        undo.callback(gradient.close)
+        optimizer = loop.make_optimizer(training, gradient.parameters)
         state, notes = _begin_or_resume(
             record, plan, loaded, optimizer, dataset, folder, job_id, resume=resume
         )
-    except BaseException:
-        record.close()
-        gradient.close()
-        raise
-    run = Run(
-        plan=plan,
-        training=training,
-        flags=flags,
-        loaded=loaded,
-        dataset=dataset,
-        gradient=gradient,
-        sampler=make_sampler(
-            plan.sampler,
-            dataset_size=plan.examples,
-            sampling_probability=plan.sampling_probability,
-            stream=KeyStream.fresh(entropy),
-        ),
-        noise=GaussianNoise.secure(entropy) if plan.secure_rng else GaussianNoise.fast(entropy),
-        optimizer=optimizer,
-        record=record,
-        state=state,
-        folder=folder,
-        loss_cap=objective.loss_cap,
-        evaluate=evaluate,
-        keep_checkpoints=keep_checkpoints,
-    )
-    if run.sampler.event(plan.mechanism) != plan.step_event:
-        raise ConfigurationError(
-            f"the sampler {run.sampler.kind!r} is not the one that the plan was priced for; "
-            "nothing was spent"
+        run = Run(
+            plan=plan,
+            training=training,
+            flags=flags,
+            loaded=loaded,
+            dataset=dataset,
+            gradient=gradient,
+            sampler=sampler,
+            noise=GaussianNoise.secure(entropy) if plan.secure_rng else GaussianNoise.fast(entropy),
+            optimizer=optimizer,
+            record=record,
+            state=state,
+            folder=folder,
+            loss_cap=objective.loss_cap,
+            evaluate=evaluate,
+            keep_checkpoints=keep_checkpoints,
         )
+        undo.pop_all()  # from here on `drive` closes them
     return OpenedRun(run=run, engine=engine, notes=notes)
 
 
@@ -127,10 +116,11 @@ def drive(opened: OpenedRun, on_step: Callable[[StepRecord], None] | None = None
     """Run to the end of the plan.
 
     However it ends, the record says at least what was spent. Ctrl-C (SIGINT, SIGTERM) finishes the
-    step under way, saves a checkpoint and raises.
+    step under way, saves a checkpoint and raises. The last step's checkpoint is on the disk before
+    the run counts as finished. The model is left in evaluation mode, without taps.
 
     Raises:
-        ModelTrainingException: interrupted; the message names the checkpoint to resume from.
+        TrainingInterrupted: stopped; the message names the checkpoint to resume from.
         NonFiniteLoss: a loss is not finite; the step was charged and not applied.
     """
     run = opened.run
@@ -142,11 +132,11 @@ def drive(opened: OpenedRun, on_step: Callable[[StepRecord], None] | None = None
                     on_step(step)
                 if stop.is_set() and step.step < step.steps:
                     path = loop.save(run)
-                    raise ModelTrainingException(
+                    raise TrainingInterrupted(
                         f"interrupted after step {step.step} of {step.steps}; saved {path.name}; "
                         "continue with resume"
                     )
-        run.record.settle(run.state.step)
+        loop.save(run)
         run.record.finish(run.state.step)
         (run.folder / RESUME_FILE).unlink(missing_ok=True)
     except NonFiniteLoss:
@@ -156,6 +146,7 @@ def drive(opened: OpenedRun, on_step: Callable[[StepRecord], None] | None = None
     finally:
         run.gradient.close()
         run.record.close()
+        run.loaded.model.eval()
 
 
 def resume_point(folder: Path, model_name: str, *, resume: bool) -> str:
@@ -167,21 +158,47 @@ def resume_point(folder: Path, model_name: str, *, resume: bool) -> str:
     return str(folder / state.checkpoint)
 
 
-def _settle_earlier_run(folder: Path, *, resume: bool) -> None:
-    """Decide what an earlier run in the folder means for this one."""
-    earlier = run_record.read_state(folder)
-    if resume:
-        if earlier is None or earlier.plan is None:
-            raise ConfigurationError(f"{folder} holds no run to resume; nothing was started")
-        if earlier.is_finished:
-            raise ConfigurationError(f"the run in {folder} is finished; nothing was started")
-    elif earlier is not None:
-        if earlier.plan is not None and not earlier.is_finished and earlier.charged_steps > 0:
-            raise ConfigurationError(
-                f"{folder} holds an unfinished run ({earlier.charged_steps} steps are charged): "
-                "resume it, or choose another output folder; nothing was started"
-            )
+def _priced_sampler(plan: DPTrainingPlan, entropy: Entropy) -> Sampler:
+    """The sampler that the plan names, if it is the one that the plan was priced for."""
+    sampler = make_sampler(
+        plan.sampler,
+        dataset_size=plan.examples,
+        sampling_probability=plan.sampling_probability,
+        stream=KeyStream.fresh(entropy),
+    )
+    if sampler.event(plan.mechanism) != plan.step_event:
+        raise ConfigurationError(
+            f"the sampler {sampler.kind!r} is not the one that the plan was priced for; "
+            "nothing was spent"
+        )
+    return sampler
+
+
+def _open_record(folder: Path, *, resume: bool) -> RunRecord:
+    """Lock the folder, then decide what an earlier run in it means for this one.
+
+    A finished run may be resumed: it takes no step, and what it leaves behind is written again.
+    """
+    if resume and run_record.read_state(folder) is None:
+        raise ConfigurationError(f"{folder} holds no run to resume; nothing was started")
+    with ExitStack() as undo:
+        record = undo.enter_context(RunRecord(folder))
+        _refuse_mixing_runs(record.state, folder, resume=resume)
+        if resume or record.state.plan is None:
+            undo.pop_all()
+            return record
         run_record.archive(folder)
+    return RunRecord(folder)
+
+
+def _refuse_mixing_runs(earlier: RunState, folder: Path, *, resume: bool) -> None:
+    if resume and earlier.plan is None:
+        raise ConfigurationError(f"{folder} holds no run to resume; nothing was started")
+    if not resume and not earlier.is_finished and earlier.charged_steps > 0:
+        raise ConfigurationError(
+            f"{folder} holds an unfinished run ({earlier.charged_steps} steps are charged): "
+            "resume it, or choose another output folder; nothing was started"
+        )
 
 
 def _begin_or_resume(
@@ -204,7 +221,7 @@ def _begin_or_resume(
         raise ConfigurationError(
             "the configuration differs from the one this run was planned with; nothing was started"
         )
-    if (folder / RESUME_FILE).read_text() != dataset.fingerprint:
+    if not earlier.is_finished and _begun_with(folder) != dataset.fingerprint:
         raise CheckpointError(
             "the data set differs from the one this run was begun with; nothing was started"
         )
@@ -221,6 +238,12 @@ def _begin_or_resume(
             "and are not repeated"
         )
     return state, notes
+
+
+def _begun_with(folder: Path) -> str | None:
+    """The fingerprint of the data that the unfinished run in a folder was begun with."""
+    path = folder / RESUME_FILE
+    return path.read_text() if path.is_file() else None
 
 
 @contextmanager

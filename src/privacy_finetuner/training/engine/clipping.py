@@ -53,11 +53,14 @@ class Clip:
         ========================  ======
         zero                      finite
         infinite or NaN           zero
+        so large that the factor  zero: such a number has too few digits to keep the bound
+        is subnormal
         ========================  ======
         """
+        tiny = torch.finfo(norms_B.dtype).tiny
         if self.rule is ClipRule.NORMALISE:
             factors_B = self.clip_norm / (norms_B + _STABILISER * self.clip_norm)
         else:
-            tiny = torch.finfo(norms_B.dtype).tiny
             factors_B = (self.clip_norm / norms_B.clamp(min=tiny)).clamp(max=1.0)
-        return torch.where(torch.isfinite(norms_B), factors_B, torch.zeros_like(norms_B))
+        is_usable_B = torch.isfinite(norms_B) & (factors_B >= tiny)
+        return torch.where(is_usable_B, factors_B, torch.zeros_like(norms_B))

@@ -4,7 +4,7 @@
 a module that                             gets
 ========================================  ====================================================
 is an `nn.Linear` or a GPT-2 `Conv1D`     `Matrix` for the weight, `Instantiated` for the bias
-is an `nn.Embedding`                      `Matrix`, exact also when tied to a linear layer
+is an `nn.Embedding`, scaled or plain     `Matrix`, exact also when tied to a linear layer
 is affine in a vector (LayerNorm,         `Instantiated`; the affinity is checked on a probe,
 RMSNorm in all its spellings)             never assumed from the name of the class
 holds other parameters, and takes and     `Instantiated`, by `torch.func.vmap` over examples
@@ -129,10 +129,11 @@ def _recorder(
                 "table or its gradient from the whole batch",
             )
         matrix = _matrix(rules, own["weight"], transposed=False)
-        padding = module.padding_idx
+        padding, scale = module.padding_idx, _look_up_scale(module, quiet)
 
         def look_up(rows: Tensor, gradients: Tensor) -> None:
-            matrix.add_look_up(rows, gradients, ignored_row=padding)
+            scaled = gradients if scale == 1 else gradients * scale
+            matrix.add_look_up(rows, scaled, ignored_row=padding)
 
         return "look-up", look_up
     if _is_affine(module, own, quiet):
@@ -231,6 +232,21 @@ def _slope(module: nn.Module, quiet: _Quiet) -> Callable[[Tensor], Tensor]:
         return high - low
 
     return slope
+
+
+def _look_up_scale(module: nn.Embedding, quiet: _Quiet) -> float:
+    """What a table multiplies its rows with (Gemma: the root of the width); 1 for a plain one."""
+    if type(module).forward is nn.Embedding.forward:
+        return 1.0
+    rows = torch.arange(min(8, module.num_embeddings), device=module.weight.device)
+    try:
+        with quiet(), torch.no_grad():
+            found = module(rows).float()
+            plain = module.weight[rows].float()
+    except (TypeError, RuntimeError, ValueError, AttributeError, LookupError):
+        return 1.0  # it wants another kind of input: verification decides about it
+    ratio = float((found * plain).sum() / plain.square().sum().clamp(min=1e-30))
+    return ratio if torch.allclose(found, plain * ratio, rtol=1e-3) and ratio else 1.0
 
 
 def _is_affine(module: nn.Module, own: dict[str, nn.Parameter], quiet: _Quiet) -> bool:

@@ -76,7 +76,8 @@ class ExampleLoop:
     def _add_one(self, loss: Tensor, clip: Clip) -> Tensor:
         gradients = torch.autograd.grad(loss.sum(), self.parameters, allow_unused=True)
         found = [(i, g) for i, g in enumerate(gradients) if g is not None]
-        norm_1 = torch.stack([g.float().square().sum() for _, g in found]).sum().sqrt().view(1)
+        squares = [g.float().square().sum() for _, g in found]
+        norm_1 = torch.stack(squares or [loss.new_zeros(())]).sum().sqrt().view(1)
         factor = clip.factors(norm_1).item()
         if factor:
             targets = self._targets()

@@ -26,6 +26,12 @@ KEEP_NUMBERS = 8 * 2**20
 # benchmarks/dp_step.py. Only the speed depends on it, never the result.
 INSTANTIATION_PENALTY = 1.4
 
+# A norm computed without the gradient errs by some 2^-22 of S^2 in its square, where S is the sum
+# of the sizes of the products it is made of. Where those cancel, the error could hide a gradient of
+# any length. So a norm counts as at least 2^-6 S: then the error is below 5e-4 of it, inside
+# `noise.ROUNDING_MARGIN`. Unaligned products stay above it up to 2^12 positions.
+_LEAST_NORM_PER_SIZE = 2.0**-6
+
 
 class Instantiated:
     """A parameter whose per-example gradients are kept, added over its uses."""
@@ -114,8 +120,10 @@ class Matrix:
             parts.append(_look_up_norms_squared(*self._joined_look_ups()))
         if self._dense and self._look_ups:
             parts.append(2 * _cross_products(self._joined_dense(), self._joined_look_ups()))
-        # The cross term may leave a sum of rounding errors a hair below zero.
-        return torch.stack(parts).sum(dim=0).clamp(min=0.0) if parts else None
+        if not parts:
+            return None
+        least_B = (_LEAST_NORM_PER_SIZE * self._sizes()).square()
+        return torch.stack(parts).sum(dim=0).maximum(least_B)
 
     def add_weighted_sum(self, factors_B: Tensor, target: Tensor) -> None:
         """Add `sum_b factors[b] * gradient[b]` to `target`, then forget everything recorded."""
@@ -135,6 +143,12 @@ class Matrix:
         self._kept.clear()
         self._dense.clear()
         self._look_ups.clear()
+
+    def _sizes(self) -> Tensor:
+        """A bound on each example's norm by the triangle inequality; zero for what is kept."""
+        sizes = [(_lengths(a) * _lengths(g)).sum(dim=1) for a, g in self._dense]
+        sizes += [_lengths(found_BSD).sum(dim=1) for _, found_BSD in self._look_ups]
+        return torch.stack(sizes).sum(dim=0) if sizes else self.parameter.new_zeros(())
 
     def _joined_dense(self) -> tuple[Tensor, Tensor]:
         return _joined(self._dense)
@@ -164,6 +178,7 @@ def _gram_norms_squared(inputs_BTD: Tensor, gradients_BTP: Tensor) -> Tensor:
     """||A^T G||^2 = <A A^T, G G^T> for each example, in blocks of rows of the lower triangle."""
     batch, length, d = inputs_BTD.shape
     p = gradients_BTP.shape[-1]
+    inputs_BTD, gradients_BTP = inputs_BTD.float(), gradients_BTP.float()
     if length == 1:
         return _row_norms_squared(inputs_BTD) * _row_norms_squared(gradients_BTP)
     if d * p < length * (d + p) / 2:
@@ -200,6 +215,12 @@ def _instantiated_norms_squared(inputs_BTD: Tensor, gradients_BTP: Tensor) -> Te
         products = inputs_BTD[piece].transpose(1, 2) @ gradients_BTP[piece]
         pieces.append(torch.linalg.vector_norm(products.float(), dim=(1, 2)).square())
     return torch.cat(pieces)
+
+
+def _lengths(values_BTD: Tensor) -> Tensor:
+    """L2 norm of each position's vector, [B, T]."""
+    lengths_BT: Tensor = torch.linalg.vector_norm(values_BTD.float(), dim=2)
+    return lengths_BT
 
 
 def _row_norms_squared(values_BTD: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import platform
 import signal
@@ -236,6 +237,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=[*PRICED, *CALIBRATED], metavar="RUN")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)  # dp-accounting logs each order that does not converge
     price, calibrate = methods(thorough=options.thorough)
     asked = options.only or [*PRICED, *CALIBRATED]
     load_before = os.getloadavg()[0]

@@ -1,6 +1,6 @@
 """A run is killed without warning, then resumed: the account is never behind the truth.
 
-    python examples/resume.py --output resumed-model
+    python examples/resume.py --output runs/resumed
 
 The script starts itself as a second process that trains and is killed (SIGKILL) after a few steps.
 Then it resumes in the same folder. Steps that the killed process had reserved and not taken count
@@ -49,7 +49,7 @@ def train(folder: Path, *, resume: bool, dies: bool) -> TrainingResult:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--output", type=Path, default=Path("resumed-model"))
+    parser.add_argument("--output", type=Path, default=Path("runs/resumed"))
     parser.add_argument("--dies", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.dies:

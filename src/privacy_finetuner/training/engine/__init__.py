@@ -9,9 +9,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from privacy_finetuner.errors import UnsupportedLayer
 from privacy_finetuner.training.engine.clipped_gradient import (
@@ -66,15 +68,46 @@ def make_gradient(
     loop. Falling back costs time, never the bound.
 
     Raises:
-        UnsupportedLayer: a layer mixes the examples of a batch; no engine can bound it.
+        UnsupportedLayer: a layer mixes the examples of a batch, or keeps what it saw in a buffer;
+            no engine can bound it.
     """
     refuse_mixing(model)
     gradient: ClippedGradient | None = None
     try:
         gradient = ClippedGradient(model, loss)
         error = verify_against_loop(gradient, loss, probe)
+        before = _rehearse(gradient, model, probe)
     except UnsupportedLayer as reason:
         if gradient is not None:
             gradient.close()
-        return ExampleLoop(model, loss), f"example loop (slow): {reason}"
+        slow = ExampleLoop(model, loss)
+        _refuse_memory(model, _rehearse(slow, model, probe))
+        return slow, f"example loop (slow): {reason}"
+    try:
+        _refuse_memory(model, before)
+    except UnsupportedLayer:
+        gradient.close()
+        raise
     return gradient, f"one backward pass, verified to {error:.1g} against a loop over examples"
+
+
+def _rehearse(gradient: GradientSource, model: nn.Module, probe: Batch) -> dict[str, Tensor]:
+    """Run one pass as training will, dropout on; returns the buffers as they were before it."""
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    was_training, clip = model.training, Clip(1.0)
+    model.train()
+    try:
+        gradient.add(probe, clip)
+    finally:
+        gradient.take(clip)
+        model.train(was_training)
+    return before
+
+
+def _refuse_memory(model: nn.Module, before: Mapping[str, Tensor]) -> None:
+    """Refuse a model that writes what it saw into a buffer: it would be saved without noise."""
+    for name, buffer in model.named_buffers():
+        if name in before and not torch.equal(buffer, before[name]):
+            raise UnsupportedLayer(
+                name, "buffer", "it changes with the data it sees, and would leave without noise"
+            )

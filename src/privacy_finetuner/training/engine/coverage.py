@@ -138,7 +138,7 @@ def _recorder(
         return "look-up", look_up
     if _is_affine(module, own, quiet):
         return "affine", _affine_recorder(module, own, rules, quiet)
-    return "vmap", _vmap_recorder(module, own, rules, quiet)
+    return "vmap", _vmap_recorder(name, module, own, rules, quiet)
 
 
 def _matrix(
@@ -194,12 +194,13 @@ def _affine_recorder(
 
 
 def _vmap_recorder(
+    name: str,
     module: nn.Module,
     own: dict[str, nn.Parameter],
     rules: dict[nn.Parameter, ParameterRule],
     quiet: _Quiet,
 ) -> Record:
-    targets = {name: _instantiated(rules, parameter) for name, parameter in own.items()}
+    targets = {n: _instantiated(rules, parameter) for n, parameter in own.items()}
 
     def loss_of_one(
         parameters: dict[str, Tensor], one_input: Tensor, one_gradient: Tensor
@@ -211,9 +212,15 @@ def _vmap_recorder(
 
     def record(inputs: Tensor, gradients: Tensor) -> None:
         with quiet(), torch.enable_grad():
-            values = {name: parameter.detach() for name, parameter in own.items()}
-            for name, gradients_B in per_example(values, inputs, gradients).items():
-                targets[name].add(gradients_B)
+            values = {n: parameter.detach() for n, parameter in own.items()}
+            try:
+                found = per_example(values, inputs, gradients)
+            except RuntimeError as error:
+                raise UnsupportedLayer(
+                    name, type(module).__name__, "vmap cannot run it (dropout inside, or in place)"
+                ) from error
+            for n, gradients_B in found.items():
+                targets[n].add(gradients_B)
 
     return record
 

@@ -476,6 +476,46 @@ def summed_x(engine: Any, batch: Batch) -> Tensor:
     return flat(engine.take(CLIP).tensors)
 
 
+class Forgetful(nn.Module):
+    """A layer of its own kind with dropout inside: vmap cannot tell its masks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(2, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        scaled = (x.unsqueeze(-2) * self.scale).sum(dim=-2)
+        return nn.functional.dropout(scaled, 0.5, self.training)
+
+
+def test_a_rule_that_fails_in_train_mode_fails_before_training() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), Forgetful())
+    engine, story = make_gradient(model, regression, {"x": toy_batch([1.0, 1.0, 1.0])["x"]})
+    assert isinstance(engine, ExampleLoop)
+    assert "vmap cannot run it" in story
+
+
+class Hoarder(nn.Linear):
+    """Keeps a mean of what it saw: a checkpoint would publish it without noise."""
+
+    def __init__(self) -> None:
+        super().__init__(4, 4)
+        self.register_buffer("seen", torch.zeros(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.seen.copy_(x.detach().mean(dim=(0, 1)))
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("rest", [nn.Identity, lambda: Doubled(4, 4)])
+def test_a_layer_that_keeps_what_it_saw_is_refused(rest: Callable[[], nn.Module]) -> None:
+    model = nn.Sequential(Hoarder(), rest())
+    with pytest.raises(UnsupportedLayer, match=r"0\.seen"):
+        make_gradient(model, regression, {"x": toy_batch([1.0, 1.0, 1.0])["x"]})
+    assert hooks_of(model) == 0
+
+
 def test_an_example_without_gradient_is_a_zero_to_the_loop() -> None:
     model = nn.Linear(4, 4)
 

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from privacy_core.accounting import (
-    accountant_names,
+    accountant_named,
     calibrate_noise_multiplier,
     dp_sgd_event,
     epsilon_of,
 )
+from privacy_core.errors import InvalidParameter
 from privacy_core.guarantee import NeighbouringRelation, PrivacyUnit
 from privacy_finetuner.errors import ConfigurationError
 from privacy_finetuner.results import PrivacyGuarantees
@@ -43,15 +44,16 @@ class PrivacyConfig:
         max_grad_norm: L2 bound on one example's gradient; the starting value when
             `adaptive_clipping` is on.
         noise_multiplier: noise standard deviation over the clip norm. `None`: solved from epsilon.
-            Given together with epsilon, it is checked: too little noise for epsilon is an error.
+            Given: the run stops before the step that would exceed epsilon.
         accounting_mode: `"rdp"`, `"pld"` (tightest) or `"gdp"` (full batches only; it refuses
             subsampling, where the usual formula under-reports). `"prv"` and `"moments"` are
             accepted as names of `pld` and `rdp`.
         target_delta: delta at which the run is priced, at most `delta`; `None` means `delta`.
         adaptive_clipping: the bound follows the median gradient norm, privately (Andrew et al.
             2021); its noise is part of the run's price.
-        secure_rng: noise and sampling from an AES-256-CTR stream keyed by the operating system.
-            `False` is faster and not cryptographic; the report says so.
+        secure_rng: noise from an AES-256-CTR stream keyed by the operating system. `False` takes a
+            generator that is not cryptographic, for machines where AES is slow; the report says
+            so. Batches are drawn from the AES stream in either case.
         relation: which data sets count as neighbours.
 
     Raises:
@@ -96,7 +98,7 @@ class PrivacyConfig:
                 None
                 if self.target_delta is None
                 else _inside_zero_one("target_delta", self.target_delta),
-                _one_of("accounting_mode", self.accounting_mode, accountant_names()),
+                _an_accountant("accounting_mode", self.accounting_mode),
             )
             if fault is not None
         ]
@@ -208,12 +210,10 @@ class PerformanceFlags:
     """What changes speed and memory, never the guarantee and never what is computed.
 
     `micro_batch_tokens` bounds the padded tokens of one physical pass; a logical batch is split to
-    fit. `threads` bounds the noise threads (`None`: as many as cores).
+    fit.
     """
 
     micro_batch_tokens: int = 4096
-    gradient_checkpointing: bool = False
-    threads: int | None = None
 
 
 _TRAIN_PARAMETERS: Final = (
@@ -331,6 +331,14 @@ def _whole_from(name: str, value: int, least: int) -> str | None:
 
 def _one_of(name: str, value: str, known: tuple[str, ...]) -> str | None:
     return None if value in known else f"{name} is {value!r}, expected one of {', '.join(known)}"
+
+
+def _an_accountant(name: str, value: str) -> str | None:
+    try:
+        accountant_named(value)
+    except InvalidParameter as error:
+        return f"{name} is {value!r}, expected {error.expected}"
+    return None
 
 
 def _is_number(value: object) -> bool:

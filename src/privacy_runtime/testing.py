@@ -37,7 +37,7 @@ class ManualClock:
         return self._now
 
     def monotonic_s(self) -> float:
-        """Return the seconds advanced so far."""
+        """Return the seconds that have passed so far."""
         return self._monotonic_s
 
     def advance(self, seconds: float) -> None:

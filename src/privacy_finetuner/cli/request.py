@@ -174,7 +174,7 @@ class Settings:
             )
         if request.no_secure_rng:
             found.append(
-                "--no-secure-rng: noise and sampling come from a generator that is not "
+                "--no-secure-rng: the noise comes from a generator that is not "
                 "cryptographic; whoever guesses its state can subtract the noise"
             )
         if request.epsilon > 10:

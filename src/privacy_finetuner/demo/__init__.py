@@ -139,7 +139,8 @@ def run(
     _without_privacy(stage, model, training, console, clock, entropy)
     _with_privacy(stage, model, training, output / "private-model", console, clock, entropy)
     document = asdict(stage.comparison)
-    write_atomic(output / "private-model" / COMPARISON, json.dumps(document, indent=1).encode())
+    # Beside the private model, not in it: these figures are exact, and the samples are not private.
+    write_atomic(output / COMPARISON, json.dumps(document, indent=1).encode())
     report = write_html(output / "private-model", output / "report.html", comparison=document)
     document["report"] = str(report)
     _show(stage, document, console)

@@ -22,7 +22,7 @@ PIECE_NUMBERS = 32 * 2**20
 KEEP_NUMBERS = 8 * 2**20
 
 # Forming D x P products for each example runs at this multiple of the Gram products' cost per
-# floating-point operation. Measured on CPU: see ../shared/notes/training.md, section 5, and
+# floating-point operation. Measured on CPU: see docs/benchmarks.md and
 # benchmarks/dp_step.py. Only the speed depends on it, never the result.
 INSTANTIATION_PENALTY = 1.4
 

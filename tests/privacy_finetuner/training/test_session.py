@@ -163,7 +163,9 @@ def test_reserved_steps_that_never_ran_count_as_taken(llama_folder: Path, tmp_pa
     stopped_run(llama_folder, tmp_path)
     before = charged(tmp_path)
     assert before > 12
-    result = train(llama_folder, tmp_path, resume=True)
+    taken: list[int] = []
+    result = train(llama_folder, tmp_path, resume=True, on_step=lambda s: taken.append(s.step))
+    assert taken == list(range(before + 1, result.steps + 1))  # none of them is taken twice
     assert "resumed from step 10" in result.notes
     assert any("they count as spent" in note for note in result.notes)
 

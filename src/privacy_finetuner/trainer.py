@@ -7,9 +7,6 @@ This is the facade. The story of a run is `training/session.py`; what is promise
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,20 +20,17 @@ from privacy_finetuner.config import (
     TrainOptions,
 )
 from privacy_finetuner.errors import (
-    CheckpointError,
     ConfigurationError,
     PrivacyBudgetExhaustedException,
 )
 from privacy_finetuner.results import (
     EvaluationResult,
-    PrivacyGuarantees,
     PrivacyReport,
-    PrivacySpent,
     TrainingHistory,
     TrainingResult,
 )
-from privacy_finetuner.training.privacy_book import PrivacyBook, Release
-from privacy_runtime.files import write_atomic
+from privacy_finetuner.training.accounts import Accounts, RunTargets, draft, run_privacy
+from privacy_finetuner.training.privacy_book import Release
 from privacy_runtime.world import Clock, Entropy, SystemClock, SystemEntropy
 
 if TYPE_CHECKING:
@@ -44,10 +38,10 @@ if TYPE_CHECKING:
     from privacy_finetuner.training.plan import DPTrainingPlan
     from privacy_finetuner.training.session import OpenedRun
 
-PRIVACY_STATE = "privacy_state.json"
-PRIVACY_REPORT = "privacy_report.json"
-TRAINING_RESULT = "training_result.json"
-STATE_VERSION = 1
+_NO_REDACTION = (
+    "no redaction was applied: ContextGuard is not part of this version; what protects the records "
+    "is the differential privacy of training"
+)
 
 # An evaluation without a price of its own gets this share of the configured epsilon.
 _EVALUATION_SHARE = 0.1
@@ -93,16 +87,8 @@ class PrivateTrainer:
         self._plan: DPTrainingPlan | None = None
         self._history = TrainingHistory()
         self._steps_charged = 0
-        self._rounds = 0
         self._trained_on = ""
-        self._book, self._evaluation_book = PrivacyBook(), PrivacyBook()
-        for book in (self._book, self._evaluation_book):
-            book.grant(
-                privacy_config.epsilon,
-                privacy_config.delta,
-                reason="privacy configuration",
-                at=self._now(),
-            )
+        self._accounts = Accounts.opened(privacy_config, at=self._now())
 
     def train(  # noqa: PLR0913 -- the documented signature
         self,
@@ -143,6 +129,7 @@ class PrivateTrainer:
         """
         from privacy_finetuner.training import inputs, session
         from privacy_finetuner.training.evaluation import public_evaluation
+        from privacy_finetuner.training.outcome import release_of
         from privacy_finetuner.training.plan import make_plan
 
         options = TrainOptions.read(kwargs)
@@ -162,14 +149,14 @@ class PrivateTrainer:
         unit = self._check(options, training)
         folder = Path(output_dir)
         job_id, started = self._open_job(folder, options), self._clock.monotonic_s()
-        account = self._account_for(target_epsilon, target_delta)
-        privacy = self._run_privacy(
-            account.left_for(job_id),
-            max_grad_norm=max_grad_norm,
+        targets = RunTargets(
+            epsilon=target_epsilon,
+            delta=target_delta,
+            max_grad_norm=None if max_grad_norm == 1.0 else max_grad_norm,
             noise_multiplier=noise_multiplier,
-            target_epsilon=target_epsilon,
-            target_delta=target_delta,
         )
+        account = draft(self._accounts.training, self.privacy_config, targets, at=self._now())
+        privacy = run_privacy(self.privacy_config, targets, account.left_for(job_id))
         loaded, data = inputs.prepare(
             dataset,
             options,
@@ -199,13 +186,16 @@ class PrivateTrainer:
             evaluate=public_evaluation(options, loaded),
             keep_checkpoints=options.keep_checkpoints,
         )
-        self._book, self._loaded, self._plan = account, loaded, plan
+        self._accounts.training, self._loaded, self._plan = account, loaded, plan
         self._trained_on = data.fingerprint
         self._history = TrainingHistory(opened.run.state.epochs, opened.run.state.evaluations)
         try:
             session.drive(opened, options.on_step)
         finally:
-            self._record_training(opened, job_id)
+            self._steps_charged = opened.run.record.state.charged_steps
+            release = release_of(opened, job_id, at=self._now())
+            if release is not None:
+                account.add(release)
         return self._finish(opened, job_id, self._clock.monotonic_s() - started)
 
     def evaluate(
@@ -246,7 +236,8 @@ class PrivateTrainer:
         price = _EVALUATION_SHARE * self.privacy_config.epsilon if epsilon is None else epsilon
         slack = _EVALUATION_SHARE * self.privacy_config.delta if delta is None else delta
         is_training_set = data.fingerprint == self._trained_on
-        book = self._book if is_training_set else self._evaluation_book
+        accounts = self._accounts
+        book = accounts.training if is_training_set else accounts.evaluations
         act = self._entropy.token_bytes(8).hex()
         book.require(price, slack, job_id=act)
         result, event = evaluation.released_evaluation(
@@ -285,31 +276,10 @@ class PrivateTrainer:
 
     def get_privacy_report(self) -> PrivacyReport:
         """What was promised, spent and left; every figure public or released."""
-        plan, book = self._plan, self._book
-        last = self._history.epochs[-1] if self._history.epochs else None
-        return PrivacyReport(
-            privacy_spent=book.spent,
-            privacy_remaining=book.remaining,
-            lifetime_spent=book.lifetime,
-            training_rounds=self._rounds,
-            gradient_norm_stats={
-                "mean_norm": last.mean_gradient_norm if last else None,
-                "mean_norm_std": last.mean_gradient_norm_std if last else None,
-                "clipping_rate": last.clipping_rate if last else None,
-                "clipping_rate_std": last.clipping_rate_std if last else None,
-                "clip_norm": last.clip_norm if last else None,
-            },
-            noise_injection_stats={
-                "noise_multiplier": plan.noise_multiplier if plan else None,
-                "gradient_noise_multiplier": plan.gradient_noise_multiplier if plan else None,
-                "count_noise_multiplier": plan.count_noise_multiplier if plan else None,
-                "statistics_noise_multiplier": plan.statistics_noise_multiplier if plan else None,
-                "generator": _generator_name(plan) if plan else None,
-            },
-            theoretical_guarantees=_guarantees(plan, self._steps_charged) if plan else None,
-            event=dp_events.to_json(plan.event(self._steps_charged)) if plan else None,
-            grants=book.to_json()["grants"],
-            releases=book.to_json()["releases"],
+        from privacy_finetuner.training.outcome import report_of
+
+        return report_of(
+            self._accounts.training, self._plan, self._history, charged_steps=self._steps_charged
         )
 
     def save_model(self, path: str, include_privacy_state: bool = True) -> None:
@@ -318,7 +288,7 @@ class PrivateTrainer:
 
         save_model(self._model(None), Path(path))
         if include_privacy_state:
-            write_atomic(Path(path) / PRIVACY_STATE, _json_bytes(self._state_document()))
+            self._accounts.write(Path(path))
 
     def load_model(self, path: str, restore_privacy_state: bool = True) -> None:
         """Load a model; with the privacy state, continue its account instead of a fresh one.
@@ -332,14 +302,12 @@ class PrivateTrainer:
         """
         from privacy_finetuner.training import inputs
 
-        books = _read_books(Path(path)) if restore_privacy_state else None
+        accounts = Accounts.read(Path(path)) if restore_privacy_state else None
         self._loaded = inputs.load(path, device=self.device)
         self.model_name = path
-        if books is not None:
-            training, evaluations = books
-            training.keep_releases_of(self._book)
-            evaluations.keep_releases_of(self._evaluation_book)
-            self._book, self._evaluation_book = training, evaluations
+        if accounts is not None:
+            accounts.keep_releases_of(self._accounts)
+            self._accounts = accounts
 
     def reset_privacy_budget(
         self, new_epsilon: float, new_delta: float, *, reason: str = "reset_privacy_budget"
@@ -350,7 +318,7 @@ class PrivateTrainer:
         the lifetime total, not by what was spent since the last grant.
         """
         checked = PrivacyConfig(epsilon=new_epsilon, delta=new_delta)
-        self._book.grant(checked.epsilon, checked.delta, reason=reason, at=self._now())
+        self._accounts.training.grant(checked.epsilon, checked.delta, reason=reason, at=self._now())
 
     def _now(self) -> str:
         return self._clock.now().isoformat()
@@ -389,172 +357,30 @@ class PrivateTrainer:
             )
         return unit
 
-    def _account_for(self, target_epsilon: float | None, target_delta: float | None) -> PrivacyBook:
-        """The account with a run's targets granted: a draft, until the run has been opened."""
-        config, account = self.privacy_config, self._book.copy()
-        if target_epsilon is not None or target_delta is not None:
-            asked = PrivacyConfig(
-                epsilon=config.epsilon if target_epsilon is None else target_epsilon,
-                delta=config.delta if target_delta is None else target_delta,
-            )
-            account.raise_to(
-                asked.epsilon, asked.delta, reason="target given to train()", at=self._now()
-            )
-        return account
-
-    def _run_privacy(
-        self,
-        left: PrivacySpent,
-        *,
-        max_grad_norm: float,
-        noise_multiplier: float | None,
-        target_epsilon: float | None,
-        target_delta: float | None,
-    ) -> PrivacyConfig:
-        """The configuration of one run: its overrides, within what is left."""
-        config = self.privacy_config
-        if left.epsilon <= 0 or left.delta <= 0:
-            raise PrivacyBudgetExhaustedException(
-                epsilon_requested=target_epsilon or config.epsilon,
-                epsilon_remaining=left.epsilon,
-                delta_requested=target_delta or config.priced_delta,
-                delta_remaining=left.delta,
-            )
-        return replace(
-            config,
-            epsilon=left.epsilon if target_epsilon is None else target_epsilon,
-            delta=left.delta if target_delta is None else target_delta,
-            target_delta=None if target_delta is not None else min(config.priced_delta, left.delta),
-            max_grad_norm=config.max_grad_norm if max_grad_norm == 1.0 else max_grad_norm,
-            noise_multiplier=config.noise_multiplier
-            if noise_multiplier is None
-            else noise_multiplier,
-        )
-
     def _open_job(self, folder: Path, options: TrainOptions) -> str:
         from privacy_finetuner.training.run_record import read_state
 
         earlier = read_state(folder) if options.resume else None
         return earlier.job_id if earlier is not None else self._entropy.token_bytes(8).hex()
 
-    def _record_training(self, opened: OpenedRun, job_id: str) -> None:
-        """Charge what the run record says, however the run ended."""
-        plan, charged = opened.run.plan, opened.run.record.state.charged_steps
-        self._steps_charged, self._rounds = charged, opened.run.state.step
-        if charged:
-            self._book.add(
-                Release(
-                    what="training",
-                    job_id=job_id,
-                    epsilon=plan.epsilon(charged),
-                    delta=plan.delta,
-                    at=self._now(),
-                    event=dp_events.to_json(plan.event(charged)),
-                )
-            )
-
     def _finish(self, opened: OpenedRun, job_id: str, duration_s: float) -> TrainingResult:
         """Write what a finished run leaves behind, and return it."""
-        from privacy_finetuner.training.certificate import FILE_NAME as CERTIFICATE
-        from privacy_finetuner.training.certificate import certificate_of
+        from privacy_finetuner.training.outcome import result_of, write_outcome
 
-        run, plan = opened.run, opened.run.plan
-        notes = [*run.loaded.notes, *opened.notes]
-        if plan.delta * plan.examples > 1:
-            notes.append(
-                f"delta {plan.delta:g} is above 1/n for n = {plan.examples} records: such a delta "
-                "permits publishing some record whole; choose one well below 1/n"
-            )
-        if self.enable_context_guard:
-            notes.append(
-                "no redaction was applied: ContextGuard is not part of this version; what protects "
-                "the records is the differential privacy of training"
-            )
-        result = TrainingResult(
-            final_model=run.loaded.model,
-            training_history=self._history,
-            privacy_spent=PrivacySpent(epsilon=plan.epsilon(self._steps_charged), delta=plan.delta),
-            checkpoints=[str(path) for path in opened.checkpoints()],
-            output_dir=str(run.folder),
-            job_id=job_id,
-            steps=plan.steps,
-            sample_rate=plan.sampling_probability,
-            noise_multiplier=plan.noise_multiplier,
-            clip_norm=run.state.clip_norm,
-            guarantee=plan.guarantee(self._steps_charged),
-            duration_s=duration_s,
-            engine=opened.engine,
-            examples=len(run.dataset),
-            truncated=run.dataset.truncated,
-            dropped=run.dataset.dropped,
-            unsupervised=run.dataset.unsupervised,
-            notes=notes,
-        )
-        self.save_model(str(run.folder))
-        certificate = certificate_of(
-            plan,
-            charged_steps=self._steps_charged,
-            folder=run.folder,
-            engine=opened.engine,
-            record_head=run.record.head,
-        )
-        write_atomic(run.folder / CERTIFICATE, _json_bytes(certificate))
-        write_atomic(run.folder / PRIVACY_REPORT, _json_bytes(self.get_privacy_report().to_dict()))
-        write_atomic(run.folder / TRAINING_RESULT, _json_bytes(result.to_dict()))
+        notes = [_NO_REDACTION] if self.enable_context_guard else []
+        result = result_of(opened, self._history, job_id=job_id, duration_s=duration_s, notes=notes)
+        plan, folder = opened.run.plan, opened.run.folder
+        self.save_model(str(folder))
+        write_outcome(opened, result, self.get_privacy_report())
         if plan.steps < plan.steps_asked:
+            left = self._accounts.training.remaining
             raise PrivacyBudgetExhaustedException(
                 epsilon_requested=plan.epsilon(plan.steps + 1),
-                epsilon_remaining=self._book.remaining.epsilon,
+                epsilon_remaining=left.epsilon,
                 delta_requested=plan.delta,
-                delta_remaining=self._book.remaining.delta,
+                delta_remaining=left.delta,
                 state=f"stopped before step {plan.steps + 1} of {plan.steps_asked}; "
-                f"the model and its report are in {run.folder}",
+                f"the model and its report are in {folder}",
                 result=result,
             )
         return result
-
-    def _state_document(self) -> dict[str, Any]:
-        return {
-            "version": STATE_VERSION,
-            "training": self._book.to_json(),
-            "evaluations": self._evaluation_book.to_json(),
-        }
-
-
-def _read_books(folder: Path) -> tuple[PrivacyBook, PrivacyBook]:
-    """The accounts of training and of evaluations that a folder holds."""
-    path = folder / PRIVACY_STATE
-    try:
-        state = json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise CheckpointError(
-            f"{path} is missing; load with restore_privacy_state=False to start a new account"
-        ) from error
-    except ValueError as error:
-        raise CheckpointError(f"{path} is not JSON: the privacy state is damaged") from error
-    if not isinstance(state, dict) or state.get("version") != STATE_VERSION:
-        raise CheckpointError(f"{path} has another version, expected {STATE_VERSION}")
-    return PrivacyBook.from_json(state.get("training")), PrivacyBook.from_json(
-        state.get("evaluations")
-    )
-
-
-def _guarantees(plan: DPTrainingPlan, steps: int) -> PrivacyGuarantees:
-    return PrivacyGuarantees(
-        epsilon=plan.epsilon(steps),
-        delta=plan.delta,
-        noise_multiplier=plan.noise_multiplier,
-        sample_rate=plan.sampling_probability,
-        steps=steps,
-        accountant=plan.accountant,
-        relation=plan.relation,
-        unit=plan.unit,
-    )
-
-
-def _generator_name(plan: DPTrainingPlan) -> str:
-    return "AES-256-CTR" if plan.secure_rng else "torch generator, not cryptographic"
-
-
-def _json_bytes(document: Mapping[str, Any]) -> bytes:
-    return json.dumps(document, indent=1, default=str).encode()

@@ -48,7 +48,7 @@ def certificate_of(
         "plan": plan.to_json(),
         "charged_steps": charged_steps,
         "engine": engine,
-        "noise": "AES-256-CTR" if plan.secure_rng else "torch generator, not cryptographic",
+        "noise": plan.noise_generator,
         "record_head": record_head,
         "weights": {
             path.name: hashlib.sha256(path.read_bytes()).hexdigest()

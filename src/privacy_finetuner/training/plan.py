@@ -74,6 +74,11 @@ class DPTrainingPlan:
         return min(1.0, self.expected_batch_size / self.examples)
 
     @property
+    def noise_generator(self) -> str:
+        """Where the noise comes from, in words for a report."""
+        return "AES-256-CTR" if self.secure_rng else "torch generator, not cryptographic"
+
+    @property
     def mechanism(self) -> DpEvent:
         """What one step does to its sample."""
         multipliers = (

@@ -15,6 +15,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
+import torch
+
 from privacy_finetuner.config import PerformanceFlags, TrainingConfig
 from privacy_finetuner.errors import (
     CheckpointError,
@@ -78,6 +80,7 @@ def open_run(  # noqa: PLR0913 -- the composition root: keyword-only, each part 
         UnsupportedLayer: the model mixes examples.
         CheckpointError, RunRecordLocked, RunRecordDamaged: the folder's files cannot be used.
     """
+    _require_exact_arithmetic(loaded)
     folder.mkdir(parents=True, exist_ok=True)
     objective = objective_of(loaded, dataset)
     probe = public_probe(objective, vocabulary=loaded.model.config.vocab_size, device=loaded.device)
@@ -156,6 +159,26 @@ def resume_point(folder: Path, model_name: str, *, resume: bool) -> str:
         return model_name
     checkpoint.read_checkpoint(folder / state.checkpoint)
     return str(folder / state.checkpoint)
+
+
+def _require_exact_arithmetic(loaded: LoadedModel) -> None:
+    """Norms and sums must be right to the margin that the noise covers."""
+    narrow = {
+        str(p.dtype)
+        for p in loaded.model.parameters()
+        if p.requires_grad and p.dtype not in (torch.float32, torch.float64)
+    }
+    if narrow:
+        raise ConfigurationError(
+            f"trainable weights are {', '.join(sorted(narrow))}: sums of clipped gradients would "
+            "round by more than the noise covers; load the model in float32; nothing was started"
+        )
+    if torch.get_float32_matmul_precision() != "highest":
+        raise ConfigurationError(
+            "torch multiplies float32 matrices at reduced precision, so a clipped gradient could "
+            "exceed its bound; call torch.set_float32_matmul_precision('highest'); nothing was "
+            "started"
+        )
 
 
 def _priced_sampler(plan: DPTrainingPlan, entropy: Entropy) -> Sampler:

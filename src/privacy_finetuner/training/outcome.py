@@ -1,0 +1,143 @@
+"""What a finished run leaves behind: the result, the report, the certificate."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from privacy_core import dp_events
+from privacy_finetuner.results import (
+    PrivacyGuarantees,
+    PrivacyReport,
+    PrivacySpent,
+    TrainingHistory,
+    TrainingResult,
+)
+from privacy_finetuner.training import certificate
+from privacy_finetuner.training.plan import DPTrainingPlan
+from privacy_finetuner.training.privacy_book import PrivacyBook, Release
+from privacy_finetuner.training.session import OpenedRun
+from privacy_runtime.files import write_atomic
+
+PRIVACY_REPORT: Final = "privacy_report.json"
+TRAINING_RESULT: Final = "training_result.json"
+
+
+def release_of(opened: OpenedRun, job_id: str, *, at: str) -> Release | None:
+    """What a run has cost so far by its record, however it ended; `None` when no step began."""
+    plan, charged = opened.run.plan, opened.run.record.state.charged_steps
+    if not charged:
+        return None
+    return Release(
+        what="training",
+        job_id=job_id,
+        epsilon=plan.epsilon(charged),
+        delta=plan.delta,
+        at=at,
+        event=dp_events.to_json(plan.event(charged)),
+    )
+
+
+def result_of(
+    opened: OpenedRun, history: TrainingHistory, *, job_id: str, duration_s: float, notes: list[str]
+) -> TrainingResult:
+    """The result of a finished run."""
+    run, plan = opened.run, opened.run.plan
+    charged = run.record.state.charged_steps
+    return TrainingResult(
+        final_model=run.loaded.model,
+        training_history=history,
+        privacy_spent=PrivacySpent(epsilon=plan.epsilon(charged), delta=plan.delta),
+        checkpoints=[str(path) for path in opened.checkpoints()],
+        output_dir=str(run.folder),
+        job_id=job_id,
+        steps=plan.steps,
+        sample_rate=plan.sampling_probability,
+        noise_multiplier=plan.noise_multiplier,
+        clip_norm=run.state.clip_norm,
+        guarantee=plan.guarantee(charged),
+        duration_s=duration_s,
+        engine=opened.engine,
+        examples=len(run.dataset),
+        truncated=run.dataset.truncated,
+        dropped=run.dataset.dropped,
+        unsupervised=run.dataset.unsupervised,
+        notes=[*run.loaded.notes, *opened.notes, *_warnings(plan), *notes],
+    )
+
+
+def report_of(
+    book: PrivacyBook, plan: DPTrainingPlan | None, history: TrainingHistory, *, charged_steps: int
+) -> PrivacyReport:
+    """What was promised, spent and left; every figure public or released."""
+    last = history.epochs[-1] if history.epochs else None
+    account = book.to_json()
+    return PrivacyReport(
+        privacy_spent=book.spent,
+        privacy_remaining=book.remaining,
+        lifetime_spent=book.lifetime,
+        training_rounds=charged_steps,
+        gradient_norm_stats={
+            "mean_norm": last.mean_gradient_norm if last else None,
+            "mean_norm_std": last.mean_gradient_norm_std if last else None,
+            "clipping_rate": last.clipping_rate if last else None,
+            "clipping_rate_std": last.clipping_rate_std if last else None,
+            "clip_norm": last.clip_norm if last else None,
+        },
+        noise_injection_stats={
+            "noise_multiplier": plan.noise_multiplier if plan else None,
+            "gradient_noise_multiplier": plan.gradient_noise_multiplier if plan else None,
+            "count_noise_multiplier": plan.count_noise_multiplier if plan else None,
+            "statistics_noise_multiplier": plan.statistics_noise_multiplier if plan else None,
+            "generator": plan.noise_generator if plan else None,
+        },
+        theoretical_guarantees=_guarantees(plan, charged_steps) if plan else None,
+        event=dp_events.to_json(plan.event(charged_steps)) if plan else None,
+        grants=account["grants"],
+        releases=account["releases"],
+    )
+
+
+def write_outcome(opened: OpenedRun, result: TrainingResult, report: PrivacyReport) -> None:
+    """Write certificate, report and result into the run's folder, where the model lies already."""
+    run = opened.run
+    statement = certificate.certificate_of(
+        run.plan,
+        charged_steps=run.record.state.charged_steps,
+        folder=run.folder,
+        engine=opened.engine,
+        record_head=run.record.head,
+    )
+    for name, document in (
+        (certificate.FILE_NAME, statement),
+        (PRIVACY_REPORT, report.to_dict()),
+        (TRAINING_RESULT, result.to_dict()),
+    ):
+        write_atomic(run.folder / name, _json_bytes(document))
+
+
+def _warnings(plan: DPTrainingPlan) -> list[str]:
+    if plan.delta * plan.examples <= 1:
+        return []
+    return [
+        f"delta {plan.delta:g} is above 1/n for n = {plan.examples} records: such a delta "
+        "permits publishing some record whole; choose one well below 1/n"
+    ]
+
+
+def _guarantees(plan: DPTrainingPlan, steps: int) -> PrivacyGuarantees:
+    return PrivacyGuarantees(
+        epsilon=plan.epsilon(steps),
+        delta=plan.delta,
+        noise_multiplier=plan.noise_multiplier,
+        sample_rate=plan.sampling_probability,
+        steps=steps,
+        accountant=plan.accountant,
+        relation=plan.relation,
+        unit=plan.unit,
+    )
+
+
+def _json_bytes(document: Mapping[str, Any]) -> bytes:
+    return json.dumps(document, indent=1).encode()

@@ -166,7 +166,7 @@ def _without_privacy(
             loaded,
             data,
             TrainingConfig(
-                # Without noise, small batches and fewer passes do: what a practitioner would choose.
+                # Without noise, small batches and fewer passes do: what a practitioner would take.
                 epochs=min(3, settings.epochs),
                 batch_size=max(8, settings.batch_size // 16),
                 learning_rate=settings.learning_rate / 2,

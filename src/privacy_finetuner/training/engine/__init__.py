@@ -19,13 +19,13 @@ from privacy_finetuner.errors import UnsupportedLayer
 from privacy_finetuner.training.engine.clipped_gradient import (
     Batch,
     BatchRecord,
-    BoundedSum,
     ClippedGradient,
     PerExampleLoss,
 )
 from privacy_finetuner.training.engine.clipping import Clip, ClipRule
 from privacy_finetuner.training.engine.coverage import refuse_mixing
 from privacy_finetuner.training.engine.example_loop import ExampleLoop
+from privacy_finetuner.training.engine.running_sum import BoundedSum
 from privacy_finetuner.training.engine.verification import verify_against_loop
 
 __all__ = [

@@ -15,18 +15,11 @@ from torch import Tensor, nn
 from privacy_finetuner.errors import NonFiniteLoss, UnsupportedLayer
 from privacy_finetuner.training.engine.clipping import Clip
 from privacy_finetuner.training.engine.coverage import cover
+from privacy_finetuner.training.engine.running_sum import BoundedSum, RunningSum
 
 Batch = Mapping[str, Tensor]
 PerExampleLoss = Callable[[nn.Module, Batch], tuple[Tensor, Tensor]]
 """Returns (loss_B, accuracy_B): each entry depends on its own example only."""
-
-
-@dataclass(frozen=True, slots=True)
-class BoundedSum:
-    """A sum that carries its bound: one example changes it by at most `sensitivity` in L2."""
-
-    tensors: list[Tensor]
-    sensitivity: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +67,7 @@ class ClippedGradient:
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self._loss = loss
         self._coverage = cover(model)
-        self._sums: list[Tensor] | None = None
+        self._sum = RunningSum(self.parameters)
         uncovered = len(self.parameters) - len(self._coverage.rules)
         if uncovered:
             self.close()
@@ -95,6 +88,7 @@ class ClippedGradient:
         Raises:
             NonFiniteLoss: the loss of an example is NaN or infinite; the sum is as it was before.
             UnsupportedLayer: a layer was called in a way that hides which example is which.
+            InvalidParameter: an earlier micro-batch of this sum was clipped otherwise.
         """
         batch_size = next(iter(batch.values())).shape[0]
         rules = self._coverage.rules
@@ -112,8 +106,7 @@ class ClippedGradient:
             with torch.no_grad():
                 norms_B = self._norms(losses_B)
                 factors_B = clip.factors(norms_B)
-                for parameter, target in zip(self.parameters, self._targets(), strict=True):
-                    rules[parameter].add_weighted_sum(factors_B, target)
+                self._sum.add(clip, lambda targets: self._add_weighted(factors_B, targets))
         finally:
             for rule in rules.values():
                 rule.clear()
@@ -121,9 +114,7 @@ class ClippedGradient:
 
     def take(self, clip: Clip) -> BoundedSum:
         """Hand over the sum of everything added since the last call; zeros when nothing was."""
-        sums = self._targets()
-        self._sums = None
-        return BoundedSum(sums, clip.clip_norm)
+        return self._sum.take(clip)
 
     def close(self) -> None:
         """Take the taps off the model."""
@@ -138,10 +129,9 @@ class ClippedGradient:
                 total_B += part_B
         return total_B.sqrt()
 
-    def _targets(self) -> list[Tensor]:
-        if self._sums is None:
-            self._sums = [torch.zeros_like(p, requires_grad=False) for p in self.parameters]
-        return self._sums
+    def _add_weighted(self, factors_B: Tensor, targets: list[Tensor]) -> None:
+        for parameter, target in zip(self.parameters, targets, strict=True):
+            self._coverage.rules[parameter].add_weighted_sum(factors_B, target)
 
     @contextmanager
     def _frozen(self) -> Iterator[None]:

@@ -16,11 +16,11 @@ from privacy_finetuner.errors import NonFiniteLoss
 from privacy_finetuner.training.engine.clipped_gradient import (
     Batch,
     BatchRecord,
-    BoundedSum,
     PerExampleLoss,
 )
 from privacy_finetuner.training.engine.clipping import Clip
 from privacy_finetuner.training.engine.coverage import refuse_mixing
+from privacy_finetuner.training.engine.running_sum import BoundedSum, RunningSum
 
 
 class ExampleLoop:
@@ -37,7 +37,7 @@ class ExampleLoop:
         self.model = model
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self._loss = loss
-        self._sums: list[Tensor] | None = None
+        self._sum = RunningSum(self.parameters)
 
     @property
     def kinds(self) -> Mapping[str, str]:
@@ -55,7 +55,7 @@ class ExampleLoop:
             single = {name: values[i : i + 1] for name, values in batch.items()}
             losses_B, accuracies_B = self._loss(self.model, single)
             if not bool(torch.isfinite(losses_B).all()):
-                self._sums = None
+                self._sum.drop()
                 raise NonFiniteLoss(
                     "the loss of an example is NaN or infinite; the step was not applied"
                 )
@@ -66,9 +66,7 @@ class ExampleLoop:
 
     def take(self, clip: Clip) -> BoundedSum:
         """Hand over the sum of everything added since the last call; zeros when nothing was."""
-        sums = self._targets()
-        self._sums = None
-        return BoundedSum(sums, clip.clip_norm)
+        return self._sum.take(clip)
 
     def close(self) -> None:
         """Nothing to take off the model."""
@@ -79,13 +77,11 @@ class ExampleLoop:
         squares = [g.float().square().sum() for _, g in found]
         norm_1 = torch.stack(squares or [loss.new_zeros(())]).sum().sqrt().view(1)
         factor = clip.factors(norm_1).item()
-        if factor:
-            targets = self._targets()
+
+        def contribute(targets: list[Tensor]) -> None:
             for index, gradient in found:
                 targets[index].add_(gradient, alpha=factor)
-        return norm_1
 
-    def _targets(self) -> list[Tensor]:
-        if self._sums is None:
-            self._sums = [torch.zeros_like(p, requires_grad=False) for p in self.parameters]
-        return self._sums
+        if factor:
+            self._sum.add(clip, contribute)
+        return norm_1

@@ -138,11 +138,11 @@ def run(
     _measure(stage, "before training", _load(model), epsilon=0.0, time_s=0.0)
     _without_privacy(stage, model, training, console, clock, entropy)
     _with_privacy(stage, model, training, output / "private-model", console, clock, entropy)
+    stage.comparison.report = str(output / "report.html")
     document = asdict(stage.comparison)
     # Beside the private model, not in it: these figures are exact, and the samples are not private.
     write_atomic(output / COMPARISON, json.dumps(document, indent=1).encode())
-    report = write_html(output / "private-model", output / "report.html", comparison=document)
-    document["report"] = str(report)
+    write_html(output / "private-model", output / "report.html", comparison=document)
     _show(stage, document, console)
     return document
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import os
 import re
 import shlex
@@ -34,7 +33,6 @@ COMMAND_ROW = re.compile(r"^\| `privacy-finetuner ([a-z ]+)` \| works \|(.*)\|$"
 ELSEWHERE = re.compile(
     r"^(core/(circuit|valid|fault|enhanced)|security/|utils/|monitoring/|checkpoint-)"
 )
-_LIMITS = {"LONG_MODULES", "MOST_LINES"}
 GENERATED = {"certificate.json", "privacy_report.json", "training_result.json"}
 
 
@@ -202,29 +200,6 @@ def test_the_navigation_and_the_pages_agree() -> None:
     pages = {str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md")}
 
     assert pages == listed
-
-
-def _limits() -> tuple[set[str], int]:
-    """The modules that may be long, and the length, as `test_names.py` has them."""
-    tree = ast.parse((ROOT / "tests" / "architecture" / "test_names.py").read_text())
-    values = {
-        ast.unparse(node.targets[0]): ast.literal_eval(node.value)
-        for node in tree.body
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in _LIMITS
-    }
-    return values["LONG_MODULES"], values["MOST_LINES"]
-
-
-def test_every_long_module_has_its_reason() -> None:
-    permitted, most = _limits()
-    reasons = (ROOT / "docs" / "decisions" / "0002-limits.md").read_text()
-    long = {
-        str(path.relative_to(ROOT / "src"))
-        for path in (ROOT / "src").rglob("*.py")
-        if len(path.read_text().splitlines()) > most
-    }
-
-    assert {m for m in long | permitted if m.rpartition("/")[2] not in reasons} == set()
 
 
 def test_every_error_is_in_its_tree() -> None:

@@ -22,12 +22,6 @@ HYPE = re.compile(
     r"\b(comprehensive|advanced|robust|revolutionary|enterprise-grade|production-ready)\b", re.I
 )
 MOST_LINES = 400
-# Longer than a page should be, each with its reason in docs/decisions/0002-limits.md.
-LONG_MODULES = {
-    "privacy_core/accounting/pld.py",
-    "privacy_core/accounting/rdp.py",
-    "privacy_finetuner/trainer.py",
-}
 
 
 def _name(path: Path) -> str:
@@ -39,7 +33,7 @@ def test_a_module_is_a_noun_and_fits_a_reader(path: Path) -> None:
     lines = len(path.read_text().splitlines())
 
     assert not ADJECTIVES.search(path.stem)
-    assert lines <= MOST_LINES or _name(path) in LONG_MODULES, f"{lines} lines"
+    assert lines <= MOST_LINES, "split it: see docs/decisions/0002-limits.md"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=_name)

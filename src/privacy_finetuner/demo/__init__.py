@@ -52,10 +52,10 @@ class DemoSettings:
     epsilon: float = 8.0
     batch_size: int = 512
     learning_rate: float = 8e-3
-    epochs: float = 7
+    epochs: float = 6
     max_length: int = 128
     secrets: int = 5
-    repeats: int = 16
+    repeats: int = 8
     candidates: int = 500
 
 
@@ -167,7 +167,7 @@ def _without_privacy(
             data,
             TrainingConfig(
                 # Without noise, small batches and fewer passes do: what a practitioner would take.
-                epochs=min(3, settings.epochs),
+                epochs=min(4, settings.epochs),
                 batch_size=max(8, settings.batch_size // 16),
                 learning_rate=settings.learning_rate / 2,
             ),

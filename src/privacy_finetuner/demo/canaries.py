@@ -22,7 +22,7 @@ _OWNERS: Final = (
     "Ada Quill", "Bram Tolle", "Cleo Varn", "Dario Finch", "Edda Marsh",
     "Falk Orrin", "Greta Holm", "Hugo Penn", "Ines Calder", "Jory Blythe",
 )  # fmt: skip
-_DIGITS: Final = 8
+_DIGITS: Final = 4
 
 LossOfTexts = Callable[[Sequence[str]], NDArray[np.float64]]
 Continue = Callable[[str], str]
@@ -45,7 +45,7 @@ class Canary:
 
 
 def make_canaries(count: int, stream: KeyStream) -> list[Canary]:
-    """Draw `count` canaries (at most ten), each with a code of eight random digits."""
+    """Draw `count` canaries (at most ten), each with a code of four random digits."""
     return [
         Canary(f"Emergency access code for {owner}: ", _code(stream)) for owner in _OWNERS[:count]
     ]
@@ -85,5 +85,4 @@ def ranks(
 
 def _code(stream: KeyStream) -> str:
     digits = np.floor(stream.uniforms(_DIGITS) * 10).astype(int)
-    text = "".join(str(digit) for digit in digits)
-    return f"{text[:4]}-{text[4:]}"
+    return "".join(str(digit) for digit in digits)

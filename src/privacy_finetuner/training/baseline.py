@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 import torch
 
-from privacy_core.dp_events import DpEvent, NonPrivate
 from privacy_finetuner.config import TrainingConfig, steps_of
 from privacy_finetuner.training import loop
 from privacy_finetuner.training.datasets import TokenizedDataset
@@ -18,9 +17,6 @@ from privacy_finetuner.training.models import LoadedModel
 from privacy_finetuner.training.sampling import PoissonSampler
 from privacy_runtime.keystream import KeyStream
 from privacy_runtime.world import Entropy
-
-EVENT: DpEvent = NonPrivate()
-"""What this does to the data: every accountant prices it at infinity."""
 
 
 def fine_tune_without_privacy(

@@ -1,10 +1,9 @@
-"""A proof on the model at hand, before the first private step.
+"""A check on the model at hand, before the first private step.
 
 Rules are written for kinds of layers; a model may call them in ways nobody foresaw. So the engine's
 clipped sum is compared with the plainest possible one: each example on its own, ordinary autograd,
-clip, add. The probe is public (made of token numbers), so this costs no privacy. Five published
-libraries are silently wrong on models that this comparison refuses in a second (see
-docs/sharp_edges.md).
+clip, add. The probe is public (made of token numbers), so this costs no privacy. It covers what the
+probe reaches, no more: see docs/sharp_edges.md, edge 6.
 """
 
 from __future__ import annotations
@@ -26,8 +25,8 @@ from privacy_finetuner.training.engine.clipping import Clip
 TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6, torch.bfloat16: 0.1, torch.float16: 0.05}
 """Largest accepted relative error by the type of the weights.
 
-A wrong rule errs by more than a tenth (measured on the peers: 0.015 to 0.9); correct ones by
-rounding. The tests, on small models, hold 1e-5.
+Wrong rules that were measured in other libraries err by 0.015 to 0.9; correct ones by rounding.
+The tests, on small models, hold 1e-5.
 """
 
 

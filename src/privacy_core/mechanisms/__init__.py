@@ -1,0 +1,1 @@
+"""Private releases of numbers: each carries its sensitivity and the event that prices it."""

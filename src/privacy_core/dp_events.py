@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, get_args
 
 from privacy_core.errors import InvalidParameter, MalformedEvent
 
@@ -57,6 +57,68 @@ class Laplace:
 
     def __post_init__(self) -> None:
         _require_positive("noise_multiplier", self.noise_multiplier)
+
+
+@dataclass(frozen=True, slots=True)
+class DiscreteLaplace:
+    """A sum of whole numbers was released with discrete Laplace noise: P(k) ~ exp(-|k| / scale).
+
+    `sensitivity` bounds the size of what one unit contributes; a unit that is exchanged moves the
+    sum by up to twice that. It is a multiple of 1/2: where the number of units is public,
+    contributions may be counted from the middle of their range, so that one of 0 or 1 has size 1/2.
+    The continuous `Laplace` is no bound for it: on few whole numbers the noise hides less.
+    """
+
+    scale: float
+    sensitivity: float
+
+    def __post_init__(self) -> None:
+        _require_positive("scale", self.scale)
+        _require_half_steps("sensitivity", self.sensitivity)
+
+
+@dataclass(frozen=True, slots=True)
+class DiscreteGaussian:
+    """A sum of whole numbers was released with noise P(k) ~ exp(-k^2 / (2 sigma^2)).
+
+    `sensitivity` is read as in `DiscreteLaplace`. One number: several numbers that one unit moves
+    are several events.
+    """
+
+    sigma: float
+    sensitivity: float
+
+    def __post_init__(self) -> None:
+        _require_positive("sigma", self.sigma)
+        _require_half_steps("sensitivity", self.sensitivity)
+
+
+@dataclass(frozen=True, slots=True)
+class PureDp:
+    """No result is more than e^epsilon times likelier when one unit joins or leaves.
+
+    Nothing else is known of the release: permute-and-flip, report-noisy-max, sparse vector.
+    """
+
+    epsilon: float
+
+    def __post_init__(self) -> None:
+        _require_positive("epsilon", self.epsilon)
+
+
+@dataclass(frozen=True, slots=True)
+class BoundedRange:
+    """As `PureDp`, and the log ratios of any two results differ by at most epsilon.
+
+    That is the exponential mechanism; it costs less in composition than `PureDp`.
+
+    Source: Durfee & Rogers 2019 (arXiv:1905.04273), Definition 3.
+    """
+
+    epsilon: float
+
+    def __post_init__(self) -> None:
+        _require_positive("epsilon", self.epsilon)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,36 +226,63 @@ class Composed:
     events: tuple[DpEvent, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """`event` was run a random number of times; of the outputs only the best was released.
+
+    Best in a total order of outputs that is public; nothing else leaves, not the number of runs
+    either. That is truncated negative binomial: P(k) ~ (1 - stopping_probability)^k
+    Gamma(k + shape) / k!, k >= 1; geometric at shape 1, logarithmic at 0.
+
+    Source: Papernot & Steinke 2022 (arXiv:2110.03620), Definition 1.
+    """
+
+    event: DpEvent
+    shape: float
+    stopping_probability: float
+
+    def __post_init__(self) -> None:
+        _require_positive("shape + 1", self.shape + 1)
+        _require_positive("stopping_probability", self.stopping_probability)
+        _require_probability("stopping_probability", self.stopping_probability)
+
+
+@dataclass(frozen=True, slots=True)
+class PoissonSelection:
+    """As `Selection`, with a Poisson number of runs; at none a constant is released."""
+
+    event: DpEvent
+    mean: float
+
+    def __post_init__(self) -> None:
+        _require_positive("mean", self.mean)
+
+
 DpEvent: TypeAlias = (
     NoOp
     | NonPrivate
     | Gaussian
     | Laplace
+    | DiscreteLaplace
+    | DiscreteGaussian
+    | PureDp
+    | BoundedRange
     | MixtureOfGaussians
     | PoissonSampled
     | TruncatedPoissonSampled
     | SampledWithoutReplacement
     | SelfComposed
     | Composed
+    | Selection
+    | PoissonSelection
 )
+
+UnsampledRelease: TypeAlias = DiscreteLaplace | DiscreteGaussian | PureDp | BoundedRange
+"""Releases that accountants price as they are, but not about a sample of the data."""
 
 _WHOLE_MAX: Final = 1 << 63
 
-_TYPES: Final[Mapping[str, type[DpEvent]]] = {
-    kind.__name__: kind
-    for kind in (
-        NoOp,
-        NonPrivate,
-        Gaussian,
-        Laplace,
-        MixtureOfGaussians,
-        PoissonSampled,
-        TruncatedPoissonSampled,
-        SampledWithoutReplacement,
-        SelfComposed,
-        Composed,
-    )
-}
+_TYPES: Final[Mapping[str, type[DpEvent]]] = {kind.__name__: kind for kind in get_args(DpEvent)}
 
 
 def to_json(event: DpEvent) -> dict[str, Any]:
@@ -290,6 +379,11 @@ def _require_positive(name: str, value: float) -> None:
 def _require_probability(name: str, value: float) -> None:
     if not 0 <= value <= 1:
         raise InvalidParameter(name, found=value, expected="a number in [0, 1]")
+
+
+def _require_half_steps(name: str, value: float) -> None:
+    if not 0 < value < math.inf or 2 * value != math.floor(2 * value):
+        raise InvalidParameter(name, found=value, expected="a positive multiple of 1/2")
 
 
 def _require_count(name: str, value: int, *, least: int) -> None:

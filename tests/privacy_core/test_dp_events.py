@@ -18,7 +18,9 @@ from privacy_core.dp_events import (
     NonPrivate,
     NoOp,
     PoissonSampled,
+    PoissonSelection,
     SampledWithoutReplacement,
+    Selection,
     SelfComposed,
     TruncatedPoissonSampled,
     from_json,
@@ -53,6 +55,8 @@ def _grown(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
         ),
         st.builds(SampledWithoutReplacement, st.just(100), st.integers(0, 100), inner),
         st.builds(SelfComposed, inner, st.integers(0, 10**9)),
+        st.builds(Selection, inner, st.floats(-0.9, 10), st.floats(1e-6, 1)),
+        st.builds(PoissonSelection, inner, noise),
         st.builds(lambda parts: Composed(tuple(parts)), st.lists(inner, max_size=3)),
     )
 

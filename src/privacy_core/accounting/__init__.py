@@ -20,12 +20,25 @@ from privacy_core.accounting.calibration import (
     calibrate_sample_rate,
     calibrate_steps,
 )
+from privacy_core.accounting.dominating_gaussian import (
+    DominatingGaussian,
+    dominating_gaussian,
+    gdp_epsilon_bound,
+)
 from privacy_core.accounting.dp_sgd import dp_sgd_event
+from privacy_core.accounting.filters import LEDGER_ORDERS, GdpFilter, RdpFilter, ledger_curve
 from privacy_core.accounting.rdp import ORDERS, delta_from_rdp, epsilon_from_rdp, rdp_curve
+from privacy_core.accounting.sampling_schemes import SamplingScheme, Schedule, scheme_event
 
 __all__ = [
+    "LEDGER_ORDERS",
     "ORDERS",
     "Accountant",
+    "DominatingGaussian",
+    "GdpFilter",
+    "RdpFilter",
+    "SamplingScheme",
+    "Schedule",
     "accountant_named",
     "accountant_names",
     "calibrate",
@@ -34,8 +47,12 @@ __all__ = [
     "calibrate_steps",
     "delta_from_rdp",
     "delta_of",
+    "dominating_gaussian",
     "dp_sgd_event",
     "epsilon_from_rdp",
     "epsilon_of",
+    "gdp_epsilon_bound",
+    "ledger_curve",
     "rdp_curve",
+    "scheme_event",
 ]

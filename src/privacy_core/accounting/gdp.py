@@ -3,7 +3,7 @@
 A full-batch Gaussian release is mu-GDP with mu = 1/sigma, and compositions add mu^2 exactly. For a
 *sampled* Gaussian the well-known central-limit formula mu = q sqrt(T (exp(1/sigma^2) - 1)) is not a
 bound: it under-reports epsilon by up to 61 % in ordinary settings (small q, small sigma). So it is
-not here.
+not here; a bound that holds is in `dominating_gaussian`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,13 @@ from dataclasses import dataclass
 import scipy
 
 from privacy_core.accounting.normal_form import NormalForm, describe
-from privacy_core.dp_events import Laplace, SampledWithoutReplacement
+from privacy_core.dp_events import (
+    Laplace,
+    PoissonSelection,
+    SampledWithoutReplacement,
+    Selection,
+    UnsampledRelease,
+)
 from privacy_core.errors import UnsupportedEvent
 from privacy_core.guarantee import NeighbouringRelation
 
@@ -114,12 +120,17 @@ class GdpAccountant:
         for phase in form.phases:
             if isinstance(phase.event, Laplace):
                 reason = "Laplace noise is not Gaussian; use 'pld' or 'rdp'"
+            elif isinstance(phase.event, UnsampledRelease):
+                reason = "it is not a Gaussian release; use 'pld' or 'rdp'"
             elif isinstance(phase.event, SampledWithoutReplacement):
                 reason = "a sampled release is not Gaussian; use 'pld' or 'rdp'"
+            elif isinstance(phase.event, Selection | PoissonSelection):
+                reason = "the best of several runs is not Gaussian; use 'rdp'"
             else:
                 reason = (
                     "a sampled release is not Gaussian, and the central-limit formula is not a "
-                    "bound (it under-reports epsilon by up to 61 %); use 'pld' for the tight price"
+                    "bound (it under-reports epsilon by up to 61 %); use 'pld' for the tight price "
+                    "or `dominating_gaussian` for a mu that holds"
                 )
             raise UnsupportedEvent(accountant=self.name, event=describe(phase.event), reason=reason)
         return form.gaussian_mu * sensitivity_under(relation)

@@ -17,11 +17,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, assert_never
 
 from privacy_core.dp_events import (
+    BoundedRange,
     Composed,
+    DiscreteGaussian,
+    DiscreteLaplace,
     DpEvent,
     Gaussian,
     Laplace,
@@ -29,7 +32,10 @@ from privacy_core.dp_events import (
     NonPrivate,
     NoOp,
     PoissonSampled,
+    PoissonSelection,
+    PureDp,
     SampledWithoutReplacement,
+    Selection,
     SelfComposed,
     TruncatedPoissonSampled,
 )
@@ -82,7 +88,7 @@ def normal_form(event: DpEvent) -> NormalForm:  # noqa: C901, PLR0911, PLR0912  
             return _NOT_PRIVATE
         case Gaussian(noise_multiplier):
             return _gaussian(noise_multiplier)
-        case Laplace():
+        case Laplace() | DiscreteLaplace() | DiscreteGaussian() | PureDp() | BoundedRange():
             return _one(event)
         case MixtureOfGaussians():
             return _mixture(event)
@@ -96,6 +102,8 @@ def normal_form(event: DpEvent) -> NormalForm:  # noqa: C901, PLR0911, PLR0912  
             return _repeat(normal_form(inner), count)
         case Composed(events):
             return _join(tuple(normal_form(part) for part in events))
+        case Selection() | PoissonSelection():
+            return _selected(event)
         case _:
             assert_never(event)
 
@@ -106,6 +114,8 @@ def describe(event: DpEvent) -> str:
         case PoissonSampled(_, inner) | SelfComposed(inner, _):
             return f"{type(event).__name__}({describe(inner)})"
         case TruncatedPoissonSampled(event=inner) | SampledWithoutReplacement(event=inner):
+            return f"{type(event).__name__}({describe(inner)})"
+        case Selection(inner) | PoissonSelection(inner):
             return f"{type(event).__name__}({describe(inner)})"
         case Composed(events):
             return f"Composed({', '.join(describe(part) for part in events)})"
@@ -185,6 +195,8 @@ def _mixture(event: MixtureOfGaussians) -> NormalForm:
     if largest == 0:
         return _FREE
     noise_multiplier = event.noise_multiplier / largest
+    if noise_multiplier < _NOISE_LEAST:
+        return _NOT_PRIVATE
     if len(weights) == 1:
         return _gaussian(noise_multiplier)
     if len(weights) == 2 and 0.0 in weights:
@@ -226,3 +238,12 @@ def _without_replacement(event: SampledWithoutReplacement) -> NormalForm:
     if not inner.is_private:
         return inner
     return _one(SampledWithoutReplacement(event.dataset_size, event.sample_size, _as_event(inner)))
+
+
+def _selected(event: Selection | PoissonSelection) -> NormalForm:
+    inner = normal_form(event.event)
+    if inner.is_free or not inner.is_private:
+        return inner
+    if isinstance(event, Selection) and event.stopping_probability == 1:
+        return inner  # exactly one run, and it is released
+    return _one(replace(event, event=_as_event(inner)))

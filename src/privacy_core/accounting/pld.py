@@ -25,17 +25,24 @@ from privacy_core.accounting.dominating_pairs import (
     WithoutReplacementPair,
 )
 from privacy_core.accounting.gdp import gaussian_delta, gaussian_epsilon, sensitivity_under
-from privacy_core.accounting.loss_distribution import Act, LossSum, rough_moments
+from privacy_core.accounting.loss_distribution import Act, LossSum, rough_bound, rough_moments
 from privacy_core.accounting.normal_form import NormalForm, describe
 from privacy_core.accounting.rdp import RdpAccountant, pure_epsilon
 from privacy_core.accounting.truncation import truncation_of
+from privacy_core.accounting.unsampled import unsampled_pair
 from privacy_core.dp_events import (
+    BoundedRange,
+    DiscreteGaussian,
+    DiscreteLaplace,
     DpEvent,
     Gaussian,
     Laplace,
     MixtureOfGaussians,
     PoissonSampled,
+    PoissonSelection,
+    PureDp,
     SampledWithoutReplacement,
+    Selection,
     TruncatedPoissonSampled,
 )
 from privacy_core.errors import UnsupportedEvent
@@ -64,12 +71,16 @@ class PldAccountant:
         """The larger of both directions."""
         if form.only_gaussian:
             return gaussian_epsilon(form.gaussian_mu * sensitivity_under(relation), delta)
-        directions = self._directions(form, relation)
+        directions = self.directions(form, relation)
         bound = pure_epsilon(form, relation)
         if delta > 0:
-            tight = max(self._epsilon_one_way(acts, delta) for acts in directions)
+            tight = 0.0
+            for acts in directions:
+                # What a quick bound shows to be the smaller direction need not be known exactly.
+                if not tight or rough_bound(acts, delta) > tight:
+                    tight = max(tight, self._epsilon_one_way(acts, delta))
             bound = min(bound, tight)
-        if delta < _TINY_DELTA or bound > _HUGE_EPSILON:
+        if delta < _TINY_DELTA or bound > _HUGE_EPSILON or _has_range(form):
             bound = min(bound, self._renyi_epsilon(form, delta, relation))
         return bound
 
@@ -78,10 +89,13 @@ class PldAccountant:
         if form.only_gaussian:
             mu = form.gaussian_mu * sensitivity_under(relation)
             return min(1.0, gaussian_delta(mu, epsilon) * (1 + 1e-12))
-        directions = self._directions(form, relation)
+        directions = self.directions(form, relation)
         if epsilon >= pure_epsilon(form, relation):
             return 0.0
-        return max(self._delta_one_way(acts, epsilon) for acts in directions)
+        tight = max(self._delta_one_way(acts, epsilon) for acts in directions)
+        if _has_range(form):
+            tight = min(tight, RdpAccountant().delta(form, epsilon, relation))
+        return tight
 
     def rough_epsilon(
         self, form: NormalForm, delta: float, relation: NeighbouringRelation
@@ -90,7 +104,7 @@ class PldAccountant:
         if form.only_gaussian or delta == 0:
             return self.epsilon(form, delta, relation)
         return max(
-            rough_moments(acts).rough_epsilon(delta) for acts in self._directions(form, relation)
+            rough_moments(acts).rough_epsilon(delta) for acts in self.directions(form, relation)
         )
 
     def _renyi_epsilon(
@@ -101,9 +115,14 @@ class PldAccountant:
         except UnsupportedEvent:
             return math.inf
 
-    def _directions(
+    def directions(
         self, form: NormalForm, relation: NeighbouringRelation
     ) -> tuple[tuple[Act, ...], ...]:
+        """The acts of a normal form, and their mirror image unless that is the same.
+
+        Raises:
+            UnsupportedEvent: no dominating pair is known for a part of it.
+        """
         acts = [
             Act(pair=self._pair(phase.event, relation), count=phase.count) for phase in form.phases
         ]
@@ -121,6 +140,8 @@ class PldAccountant:
                 return _sampled_pair(sigma, q, relation)
             case Laplace(scale), _:
                 return LaplacePair(scale / sensitivity_under(relation))
+            case (DiscreteLaplace() | DiscreteGaussian() | PureDp() | BoundedRange()) as act, _:
+                return unsampled_pair(act, sensitivity_under(relation))
             case PoissonSampled(q, Laplace(scale)), NeighbouringRelation.ADD_OR_REMOVE_ONE:
                 return LaplacePair(scale, q)
             case MixtureOfGaussians(sigma), NeighbouringRelation.ADD_OR_REMOVE_ONE:
@@ -129,6 +150,9 @@ class PldAccountant:
                 return _truncated_pair(event, relation)
             case SampledWithoutReplacement(n, m, Gaussian(sigma)), NeighbouringRelation.REPLACE_ONE:
                 return WithoutReplacementPair(sigma / sensitivity_under(relation), m / n)
+            case ((Selection() | PoissonSelection()), _):
+                reason = "no dominating pair is known for the best of several runs; use 'rdp'"
+                raise UnsupportedEvent(accountant=self.name, event=describe(event), reason=reason)
             case _:
                 raise UnsupportedEvent(
                     accountant=self.name,
@@ -137,7 +161,7 @@ class PldAccountant:
                 )
 
     def _epsilon_one_way(self, acts: tuple[Act, ...], delta: float) -> float:
-        total = LossSum.of(acts, tail=_tail_of(acts, delta), accuracy=self.accuracy)
+        total = LossSum.of(acts, tail=tail_of(acts, delta), accuracy=self.accuracy)
         bound = total.moments.chernoff_epsilon(delta - total.infinite)
         guess = min(bound, total.moments.rough_epsilon(delta))
         # The gap between bound and estimate says how far the estimate may be off.
@@ -151,15 +175,21 @@ class PldAccountant:
         # What is cut off is charged as a share of the delta that is expected: start from a bound.
         expected = max(_DELTA_LEAST, rough_moments(acts).chernoff_delta(epsilon))
         while True:
-            total = LossSum.of(acts, tail=_tail_of(acts, expected), accuracy=self.accuracy)
+            total = LossSum.of(acts, tail=tail_of(acts, expected), accuracy=self.accuracy)
             found = total.tail(epsilon, expected).delta(epsilon)
             if found > 0.1 * expected or expected == _DELTA_LEAST:
                 return found
             expected = max(_DELTA_LEAST, found)
 
 
-def _tail_of(acts: tuple[Act, ...], delta: float) -> float:
+def tail_of(acts: tuple[Act, ...], delta: float) -> float:
+    """The mass that each act may move to infinity: a negligible share of `delta` in all."""
     return max(1e-300, _TAIL * delta / sum(act.count for act in acts))
+
+
+def _has_range(form: NormalForm) -> bool:
+    """Its pair is the worst at every loss, its curve at every order: in composition either wins."""
+    return any(isinstance(phase.event, BoundedRange) for phase in form.phases)
 
 
 def _sampled_pair(

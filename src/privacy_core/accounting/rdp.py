@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -18,15 +18,23 @@ import scipy
 from privacy_core.accounting.dominating_pairs import ExchangePair, MixturePair, Vector
 from privacy_core.accounting.gdp import sensitivity_under
 from privacy_core.accounting.normal_form import NormalForm, describe, normal_form
+from privacy_core.accounting.selection import selection_curve, selection_pure_epsilon
 from privacy_core.accounting.truncation import truncation_of
+from privacy_core.accounting.unsampled import unsampled_curve, unsampled_pure_epsilon
 from privacy_core.dp_events import (
+    BoundedRange,
     Composed,
+    DiscreteGaussian,
+    DiscreteLaplace,
     DpEvent,
     Gaussian,
     Laplace,
     MixtureOfGaussians,
     PoissonSampled,
+    PoissonSelection,
+    PureDp,
     SampledWithoutReplacement,
+    Selection,
     SelfComposed,
     TruncatedPoissonSampled,
 )
@@ -128,7 +136,7 @@ def rdp_of_form(form: NormalForm, relation: NeighbouringRelation) -> Vector:
 
 
 def pure_epsilon(form: NormalForm, relation: NeighbouringRelation) -> float:
-    """The epsilon at delta = 0; inf unless all noise is Laplace noise."""
+    """The epsilon at delta = 0; inf where some noise has Gaussian tails."""
     if form.gaussian_mu_squared:
         return math.inf
     total = 0.0
@@ -136,6 +144,11 @@ def pure_epsilon(form: NormalForm, relation: NeighbouringRelation) -> float:
         match phase.event, relation:
             case Laplace(scale), _:
                 total += phase.count * sensitivity_under(relation) / scale
+            case DiscreteLaplace() | DiscreteGaussian() | PureDp() | BoundedRange() as act, _:
+                total += phase.count * unsampled_pure_epsilon(act, sensitivity_under(relation))
+            case Selection() | PoissonSelection() as act, _:
+                one_run = pure_epsilon(normal_form(act.event), relation)
+                total += phase.count * selection_pure_epsilon(act, one_run)
             case PoissonSampled(q, Laplace(scale)), NeighbouringRelation.ADD_OR_REMOVE_ONE:
                 total += phase.count * float(np.logaddexp(math.log1p(-q), math.log(q) + 1 / scale))
             case _:
@@ -149,6 +162,8 @@ def _curve(event: DpEvent, relation: NeighbouringRelation) -> Vector:
     match event:
         case Laplace():
             return _plain_curve(event, _ORDERS, sensitivity_under(relation))
+        case DiscreteLaplace() | DiscreteGaussian() | PureDp() | BoundedRange():
+            return unsampled_curve(event, _ORDERS, sensitivity_under(relation))
         case PoissonSampled(q, Gaussian(sigma)):
             return _sampled_gaussian(q, sigma) if joins else _exchanged_gaussian(q, sigma)
         case PoissonSampled(q, inner) if joins:
@@ -157,6 +172,8 @@ def _curve(event: DpEvent, relation: NeighbouringRelation) -> Vector:
             return _mixture(event)
         case TruncatedPoissonSampled(event=Gaussian()):
             return _truncated(event, relation)
+        case Selection() | PoissonSelection():
+            return _selected(event, relation)
         case SampledWithoutReplacement(n, m, Gaussian(sigma)) if not joins:
             return _without_replacement(sigma / 2, m / n)
         case _:
@@ -374,3 +391,9 @@ def _truncated(event: TruncatedPoissonSampled, relation: NeighbouringRelation) -
         math.log(cut.probability) + (_ORDERS - 1) * halved,
     ) / (_ORDERS - 1)
     return np.maximum(both, 0.0)
+
+
+def _selected(event: Selection | PoissonSelection, relation: NeighbouringRelation) -> Vector:
+    form = normal_form(event.event)
+    inner, pure = rdp_of_form(form, relation), pure_epsilon(form, relation)
+    return selection_curve(event, _ORDERS, inner, pure, partial(delta_from_rdp, inner))

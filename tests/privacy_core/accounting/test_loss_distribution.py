@@ -14,7 +14,7 @@ from privacy_core.accounting.dominating_pairs import (
     ReversedPair,
     WithoutReplacementPair,
 )
-from privacy_core.accounting.loss_distribution import Act, LossSum
+from privacy_core.accounting.loss_distribution import Act, LossSum, rough_bound
 from privacy_core.accounting.loss_law import connect_the_dots, lattice_edges
 
 SAMPLED = MixturePair(0.8, (1.0,), (0.1,))
@@ -98,3 +98,19 @@ def test_both_directions_have_their_known_price(
 
     assert price(pair) == pytest.approx(remove, rel=5e-4)
     assert price(ReversedPair(pair)) == pytest.approx(add, rel=5e-4)
+
+
+@pytest.mark.parametrize("delta", [1e-2, 1e-6, 1e-12])
+@pytest.mark.parametrize(
+    ("sigma", "q", "steps"), [(1.0, 0.01, 1000), (0.6, 1e-4, 20_000), (10.0, 0.25, 2000)]
+)
+def test_the_quick_bound_is_above_the_tight_price_of_its_direction(
+    sigma: float, q: float, steps: int, delta: float
+) -> None:
+    pair = MixturePair(sigma, (1.0,), (q,))
+
+    for one in (pair, ReversedPair(pair)):
+        acts = (Act(pair=one, count=steps),)
+        total = LossSum.of(acts, tail=1e-20, accuracy=2e-4)
+        tight = total.tail(0.0, delta).epsilon(delta)
+        assert rough_bound(acts, delta) >= (tight or 0.0)

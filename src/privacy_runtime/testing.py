@@ -8,10 +8,17 @@ nobody.
 from __future__ import annotations
 
 import hashlib
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from typing import Final
 
 from privacy_core.errors import InvalidParameter
+from privacy_runtime.journal import Entry, Home, Journal, KeyTaken, StreamRow
+from privacy_runtime.journal.contract import Rows, Transient
+from privacy_runtime.world import Clock
 
 DEFAULT_START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -74,3 +81,152 @@ class SeededEntropy:
         label = f"{self._seed}/{self._calls}".encode()
         self._calls += 1
         return hashlib.shake_256(label).digest(size_bytes)
+
+
+@dataclass(eq=False)
+class MemoryRows:
+    """What a journal in memory holds; several `MemoryHome`s may share it, as processes would."""
+
+    streams: dict[str, StreamRow] = field(default_factory=dict)
+    entries: dict[str, list[Entry]] = field(default_factory=dict)
+    documents: dict[str, dict[str, str]] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+class MemoryHome:
+    """A journal's home that forgets with the process: the contract without a disk."""
+
+    name = "memory"
+
+    def __init__(self, rows: MemoryRows | None = None) -> None:
+        self.rows = rows or MemoryRows()
+        self._in_transaction = False
+
+    def begin(self, stream: str, keys: Sequence[str], names: Sequence[str]) -> Rows:
+        """Take the lock, and read."""
+        if not self.rows.lock.acquire(timeout=5):
+            raise Transient("another transaction is under way")
+        self._in_transaction = True
+        entries = self.rows.entries.get(stream, [])
+        documents = self.rows.documents.get(stream, {})
+        return Rows(
+            self.rows.streams.setdefault(stream, StreamRow()),
+            entries[-1].hash if entries else None,
+            {entry.key: entry for entry in entries if entry.key in keys} if keys else {},
+            {name: documents[name] for name in names if name in documents},
+        )
+
+    def commit(
+        self,
+        stream: str,
+        row: StreamRow,
+        entries: Sequence[Entry],
+        documents: Mapping[str, str | None],
+        *,
+        clear: bool = False,
+    ) -> None:
+        """Write everything at once."""
+        stored = self.rows.entries.setdefault(stream, [])
+        if taken := {entry.key for entry in stored} & {entry.key for entry in entries}:
+            raise KeyTaken(stream, key=", ".join(sorted(taken)))
+        kept = {} if clear else dict(self.rows.documents.get(stream, {}))
+        for name, text in documents.items():
+            if text is None:
+                kept.pop(name, None)
+            else:
+                kept[name] = text
+        stored.extend(entries)
+        self.rows.documents[stream] = kept
+        self.rows.streams[stream] = row
+        self.rollback()
+
+    def rollback(self) -> None:
+        """Release the lock."""
+        if self._in_transaction:
+            self._in_transaction = False
+            self.rows.lock.release()
+
+    def entries(self, stream: str, *, after: int, limit: int) -> Sequence[Entry]:
+        """Return one page of entries."""
+        found = [entry for entry in self.rows.entries.get(stream, []) if entry.seq > after]
+        return found[:limit]
+
+    def documents(
+        self, stream: str, *, prefix: str, after: str, limit: int
+    ) -> Sequence[tuple[str, str]]:
+        """Return one page of documents."""
+        stored = self.rows.documents.get(stream, {})
+        names = sorted(name for name in stored if name.startswith(prefix) and name > after)
+        return [(name, stored[name]) for name in names[:limit]]
+
+    def row(self, stream: str) -> StreamRow:
+        """Return what is recorded about the stream."""
+        return self.rows.streams.get(stream, StreamRow())
+
+    def disconnect(self) -> None:
+        """End what is under way."""
+        self.rollback()
+
+
+class MemoryJournal(Journal):
+    """A journal that forgets with the process."""
+
+    def __init__(self, clock: Clock, rows: MemoryRows | None = None) -> None:
+        super().__init__(MemoryHome(rows), clock=clock)
+
+
+class Crash(BaseException):
+    """The process died here. Not an `Exception`: nothing in the program may catch it."""
+
+
+class CrashPoint(StrEnum):
+    """Where in a transaction a process dies."""
+
+    NEVER = "never"
+    BEFORE = "before it began"
+    UNDECIDED = "after the decision, before the commit"
+    UNANSWERED = "after the commit, before the answer"
+
+
+class CrashingJournal(Journal):
+    """A journal whose process dies at chosen points; what was committed stays in its home.
+
+    Args:
+        home: the home that survives; after a `Crash`, open another journal on it.
+        clock: stamps the entries.
+        crashes: one point for each transaction, in order; none after the last.
+    """
+
+    def __init__(self, home: Home, clock: Clock, crashes: Iterable[CrashPoint]) -> None:
+        super().__init__(_CrashingHome(home, crashes), clock=clock)
+
+
+class _CrashingHome:
+    def __init__(self, home: Home, crashes: Iterable[CrashPoint]) -> None:
+        self.name = home.name
+        self._home = home
+        self._crashes = iter(crashes)
+        self._next = CrashPoint.NEVER
+        self.rollback, self.disconnect = home.rollback, home.disconnect
+        self.entries, self.documents, self.row = home.entries, home.documents, home.row
+
+    def begin(self, stream: str, keys: Sequence[str], names: Sequence[str]) -> Rows:
+        self._next = next(self._crashes, CrashPoint.NEVER)
+        if self._next is CrashPoint.BEFORE:
+            raise Crash(self._next)
+        return self._home.begin(stream, keys, names)
+
+    def commit(
+        self,
+        stream: str,
+        row: StreamRow,
+        entries: Sequence[Entry],
+        documents: Mapping[str, str | None],
+        *,
+        clear: bool = False,
+    ) -> None:
+        if self._next is CrashPoint.UNDECIDED:
+            raise Crash(self._next)
+        self._home.commit(stream, row, entries, documents, clear=clear)
+        if self._next is CrashPoint.UNANSWERED:
+            raise Crash(self._next)

@@ -1,1 +1,0 @@
-"""The only door to the ledger: reserve, commit and refund in one transaction."""

@@ -1,0 +1,229 @@
+"""Heads that are kept elsewhere: what makes an old copy of a journal recognisable.
+
+A chain proves that nothing inside it was changed. It cannot prove that nothing is missing at its
+end, nor that it was not rewritten as a whole. For that, its head is signed and kept where the
+database's operator cannot put it back: another machine, a write-once store, a mailbox.
+
+An anchor file is a list of signed heads, one line of canonical JSON each, only ever appended.
+
+Source: RFC 8032 (Ed25519); Crosby & Wallach 2009, "Efficient Data Structures for Tamper-Evident
+Logging", section 2 (why a log needs commitments outside itself).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import stat
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+    Ed25519PrivateKey,
+    Ed25519PublicKey,
+)
+
+from privacy_core.errors import InvalidParameter
+from privacy_runtime.files import WriteFailed, fsync_directory, reason_of, write_all
+from privacy_runtime.journal.entries import Head, canonical_text
+from privacy_runtime.journal.errors import AnchorRefused
+from privacy_runtime.world import Entropy
+
+SEED_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedHead:
+    """Where a stream ended, signed. `public_key` and `signature` are hexadecimal."""
+
+    stream: str
+    seq: int
+    hash: str
+    at: str
+    public_key: str
+    signature: str
+
+    @property
+    def head(self) -> Head:
+        """The head itself."""
+        return Head(self.seq, self.hash, self.at)
+
+    def require_signature(self, public_key: str) -> None:
+        """Check that the owner of `public_key` signed this.
+
+        Raises:
+            AnchorRefused: somebody else did, or nobody.
+        """
+        try:
+            key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(public_key))
+            key.verify(bytes.fromhex(self.signature), _signed_bytes(self.stream, self.head))
+        except (InvalidSignature, ValueError):
+            raise AnchorRefused(
+                f"the head at entry {self.seq} of stream {self.stream!r} was not signed by key "
+                f"{public_key[:16]}...; it vouches for nothing"
+            ) from None
+
+
+class HeadKey:
+    """The Ed25519 key that signs heads, from a file that only its owner may read.
+
+    Making one is an explicit act: a key that appeared silently would vouch for whatever is there.
+    """
+
+    def __init__(self, key: Ed25519PrivateKey) -> None:
+        self._key = key
+        self.public_key = key.public_key().public_bytes_raw().hex()
+
+    @classmethod
+    def create(cls, path: Path | str, entropy: Entropy) -> Self:
+        """Make a key and its file, mode 0600.
+
+        Raises:
+            InvalidParameter: the file exists; it was not touched.
+            WriteFailed: the disk refused.
+        """
+        path = Path(path)
+        key = Ed25519PrivateKey.from_private_bytes(entropy.token_bytes(SEED_BYTES))
+        pem = key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                write_all(descriptor, pem)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            fsync_directory(path.parent)
+        except FileExistsError:
+            raise InvalidParameter("path", found=str(path), expected="no file yet") from None
+        except OSError as error:
+            raise WriteFailed(path, reason=reason_of(error), state="no key was made") from error
+        return cls(key)
+
+    @classmethod
+    def load(cls, path: Path | str) -> Self:
+        """Read a key.
+
+        Raises:
+            InvalidParameter: there is none, others may read the file, or it holds something else.
+        """
+        path = Path(path)
+        try:
+            mode = stat.S_IMODE(path.stat().st_mode)
+            pem = path.read_bytes()
+        except OSError as error:
+            raise InvalidParameter(
+                "path", found=f"{path}: {reason_of(error)}", expected="a key made by HeadKey.create"
+            ) from None
+        if mode & 0o077:
+            raise InvalidParameter("mode", found=f"{mode:04o}", expected="0600: the owner alone")
+        try:
+            key = serialization.load_pem_private_key(pem, password=None)
+        except (ValueError, TypeError):
+            key = None
+        if not isinstance(key, Ed25519PrivateKey):
+            raise InvalidParameter("path", found=str(path), expected="an Ed25519 key in PEM")
+        return cls(key)
+
+    def sign(self, stream: str, head: Head) -> SignedHead:
+        """Sign where a stream ends."""
+        return SignedHead(
+            stream=stream,
+            seq=head.seq,
+            hash=head.hash,
+            at=head.at,
+            public_key=self.public_key,
+            signature=self._key.sign(_signed_bytes(stream, head)).hex(),
+        )
+
+    def __repr__(self) -> str:
+        """Show the public half only."""
+        return f"HeadKey(public_key={self.public_key[:16]}...)"
+
+
+class AnchorFile:
+    """Signed heads in a file that only grows; several processes may append.
+
+    Args:
+        path: the file; made by the first `record`. Keep it, or a copy, away from the database.
+        key: signs, and says whose signatures count.
+    """
+
+    def __init__(self, path: Path | str, key: HeadKey) -> None:
+        self.path = Path(path)
+        self._key = key
+
+    def record(self, stream: str, head: Head) -> SignedHead:
+        """Sign `head`, append it, and wait for the disk.
+
+        Raises:
+            WriteFailed: the disk refused; earlier lines are intact.
+        """
+        signed = self._key.sign(stream, head)
+        line = canonical_text("head", asdict(signed)).encode("ascii") + b"\n"
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        try:
+            descriptor = os.open(self.path, flags, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                self._append(descriptor, line)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise WriteFailed(
+                self.path, reason=reason_of(error), state="earlier heads are intact"
+            ) from error
+        return signed
+
+    def heads(self, stream: str) -> list[SignedHead]:
+        """Return all heads of a stream by `seq`, their signatures checked.
+
+        A last line without a newline was torn by a crash and is left out.
+
+        Raises:
+            AnchorRefused: a line is not a signed head, or its signature is not this key's.
+        """
+        if not self.path.exists():
+            return []
+        *lines, _ = self.path.read_bytes().split(b"\n")
+        heads = []
+        for number, line in enumerate(lines, start=1):
+            try:
+                signed = SignedHead(**json.loads(line))
+            except (ValueError, TypeError):
+                raise AnchorRefused(
+                    f"{self.path}, line {number}: not a signed head; the file vouches for nothing"
+                ) from None
+            signed.require_signature(self._key.public_key)
+            if signed.stream == stream:
+                heads.append(signed)
+        return sorted(heads, key=lambda signed: signed.seq)
+
+    def _append(self, descriptor: int, line: bytes) -> None:
+        size = os.fstat(descriptor).st_size
+        content = os.pread(descriptor, size, 0)
+        whole = content.rfind(b"\n") + 1
+        if whole < size:
+            os.ftruncate(descriptor, whole)
+        try:
+            write_all(descriptor, line)
+            os.fsync(descriptor)
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(descriptor, whole)
+            raise
+        if not size:
+            fsync_directory(self.path.parent)
+
+
+def _signed_bytes(stream: str, head: Head) -> bytes:
+    document = {"stream": stream, "seq": head.seq, "hash": head.hash, "at": head.at}
+    return canonical_text("head", document).encode("ascii")

@@ -2,6 +2,7 @@
 
     python benchmarks/dp_step.py --config bert --threads 2 --json
     python benchmarks/dp_step.py --all --threads 2
+    python benchmarks/dp_step.py --config llama --scaling length=64,256,1024 --plot curve.png
 
 Every method lives in its own process with the same random-weight model and the same batch. One
 process at a time takes one whole step (forward, backward, clip, noise, AdamW), in turn, so that a
@@ -51,6 +52,7 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "bert": {"family": "bert", "layers": 4, "vocabulary": 30522, "batch": 32, "length": 64},
     "llama-long": {"family": "llama", "layers": 2, "vocabulary": 8000, "batch": 4, "length": 1024},
 }
+SIZES = {"length": "seq_len", "batch": "batch", "vocabulary": "vocab", "layers": "layers"}
 SMALL = {"layers": 2, "vocabulary": 1000, "batch": 4, "length": 32}
 
 
@@ -232,6 +234,45 @@ def show(result: dict[str, Any]) -> None:
     Console().print(table)
 
 
+def scale(config: str, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """One measurement for each size of the curve, small ones first."""
+    name, sizes = options.scaling
+    curve = []
+    for size in sizes:
+        setattr(options, SIZES[name], size)
+        curve.append(measure(config, options))
+    return curve
+
+
+def plot(curve: Sequence[dict[str, Any]], name: str, path: Path) -> None:
+    """Draw time and memory over plain PyTorch against the size that varies."""
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    panels = ("time_ratio", "time per step"), ("memory_ratio", "peak memory")
+    for axis, (column, title) in zip(axes, panels, strict=True):
+        for method in curve[0][column]:
+            ratios = [result[column][method] for result in curve]
+            heights = [float("nan") if ratio is None else ratio for ratio in ratios]
+            axis.plot([result["shape"][name] for result in curve], heights, "o-", label=method)
+        axis.set(xscale="log", xlabel=name, ylabel=f"{title}, over plain", ylim=(0.5, None))
+        axis.grid(alpha=0.3)
+    axes[0].legend(frameon=False)
+    figure.suptitle(f"{curve[0]['config']}, {curve[0]['threads']} threads")
+    figure.savefig(path)
+
+
+def scaling(text: str) -> tuple[str, list[int]]:
+    """Read `length=64,256`: what varies, and its sizes."""
+    name, _, sizes = text.partition("=")
+    if name not in SIZES:
+        raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(SIZES)}")
+    return name, sorted(int(size) for size in sizes.split(","))
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -245,11 +286,17 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--batch", type=int)
     parser.add_argument("--vocab", type=int)
     parser.add_argument("--layers", type=int)
+    parser.add_argument("--scaling", type=scaling, metavar="WHAT=N,N", help=f"of {list(SIZES)}")
+    parser.add_argument("--plot", type=Path, help="draw the curve of --scaling into this file")
     parser.add_argument("--scale", choices=["full", "small"], default="full")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--json", action="store_true", help="print one JSON document only")
     parser.add_argument("--verbose", action="store_true", help="show what the methods print")
     options = parser.parse_args()
+    if options.scaling and not options.config:
+        parser.error("--scaling takes one --config")
+    if options.plot and not options.scaling:
+        parser.error("--plot takes --scaling")
     options.methods = ["plain", *(m for m in options.methods if m != "plain")]
     return options
 
@@ -259,11 +306,15 @@ def main() -> int:
     names = list(CONFIGURATIONS) if options.all else [options.config]
     results = []
     for name in names:
-        results.append(measure(name, options))
+        found = scale(name, options) if options.scaling else [measure(name, options)]
+        results += found
         if not options.json:
-            show(results[-1])
+            for result in found:
+                show(result)
+    if options.plot:
+        plot(results, options.scaling[0], options.plot)
     if options.json:
-        print(json.dumps({"results": results} if options.all else results[0], indent=2))
+        print(json.dumps({"results": results} if len(results) > 1 else results[0], indent=2))
     return 0
 
 

@@ -42,6 +42,7 @@ def cases(samples: int) -> dict[str, Callable[[], object]]:
         "key stream, 8 bytes": read_key_stream,
         "secure standard_normal float64": lambda: secure.standard_normal(samples),
         "secure privatize (lattice) float32": lambda: secure.privatize(sums, **lattice),
+        "secure privatize_ (in place) float32": lambda: secure.privatize_(sums, **lattice),
         "fast privatize (lattice) float32": lambda: fast.privatize(sums, **lattice),
     }
 

@@ -21,6 +21,20 @@ from privacy_core.accounting import (
 )
 from privacy_core.errors import InvalidParameter
 from privacy_core.guarantee import NeighbouringRelation, PrivacyUnit
+from privacy_finetuner.domains import (
+    AVERAGES,
+    NOISES,
+    OPTIMIZERS,
+    SCHEDULES,
+    above_zero,
+    given,
+    inside_zero_one,
+    one_of,
+    raise_if_any,
+    rate,
+    whole_from,
+    zeroth_order_faults,
+)
 from privacy_finetuner.errors import ConfigurationError
 from privacy_finetuner.results import PrivacyGuarantees
 
@@ -29,9 +43,8 @@ if TYPE_CHECKING:
 
 Source: TypeAlias = str | Path | Sequence[Mapping[str, Any]] | Any
 """A path, a list of records, or a `datasets.Dataset`."""
-
-OPTIMIZERS: Final = ("adamw", "adam", "sgd")
-SCHEDULES: Final = ("constant", "linear", "cosine")
+ComputeMetrics: TypeAlias = Callable[[Any], Mapping[str, Any]]
+"""Takes a `transformers.EvalPrediction`; its figures join an exact evaluation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +68,11 @@ class PrivacyConfig:
             generator that is not cryptographic, for machines where AES is slow; the report says
             so. Batches are drawn from the AES stream in either case.
         relation: which data sets count as neighbours.
+        noise: how the noise of different steps hangs together. `"independent"` is DP-SGD;
+            `"banded"`, `"blt"` and `"lambda_cgd"` take back a part of earlier noise in each step
+            (`training.noise_choice`); `"auto"` is whichever of the first two leaves less noise in
+            the weights. Correlated noise draws batches from groups that take turns, and remembers
+            up to 31 float64 copies of the trained weights.
 
     Raises:
         ConfigurationError: names every value that is out of range, with what was expected.
@@ -71,6 +89,7 @@ class PrivacyConfig:
     adaptive_clipping: bool = True
     secure_rng: bool = True
     relation: NeighbouringRelation = NeighbouringRelation.ADD_OR_REMOVE_ONE
+    noise: Literal["auto", "independent", "banded", "blt", "lambda_cgd"] = "independent"
 
     def __post_init__(self) -> None:
         self.validate_configuration()
@@ -86,27 +105,21 @@ class PrivacyConfig:
         Raises:
             ConfigurationError: one message for all faults; nothing was started.
         """
-        faults = [
-            fault
-            for fault in (
-                _above_zero("epsilon", self.epsilon),
-                _inside_zero_one("delta", self.delta),
-                _above_zero("max_grad_norm", self.max_grad_norm),
-                None
-                if self.noise_multiplier is None
-                else _above_zero("noise_multiplier", self.noise_multiplier),
-                None
-                if self.target_delta is None
-                else _inside_zero_one("target_delta", self.target_delta),
+        raise_if_any(
+            [
+                above_zero("epsilon", self.epsilon),
+                inside_zero_one("delta", self.delta),
+                above_zero("max_grad_norm", self.max_grad_norm),
+                given(above_zero, "noise_multiplier", self.noise_multiplier),
+                given(inside_zero_one, "target_delta", self.target_delta),
                 _an_accountant("accounting_mode", self.accounting_mode),
+                one_of("noise", self.noise, NOISES),
+            ]
+        )
+        if self.priced_delta > self.delta:
+            raise_if_any(
+                [f"target_delta is {self.target_delta!r}, expected at most delta {self.delta!r}"]
             )
-            if fault is not None
-        ]
-        if not faults and self.priced_delta > self.delta:
-            faults.append(
-                f"target_delta is {self.target_delta!r}, expected at most delta {self.delta!r}"
-            )
-        _raise_if_any(faults)
         return True
 
     def calculate_noise_multiplier(self, sample_rate: float, epochs: float) -> float:
@@ -117,10 +130,11 @@ class PrivacyConfig:
             epochs: passes over the data; `ceil(epochs / sample_rate)` steps.
 
         Raises:
-            ConfigurationError: `epochs` is not positive.
+            ConfigurationError: `epochs` is not positive, or the noise may be correlated.
             InvalidParameter: `sample_rate` is outside (0, 1].
             CalibrationFailed: no multiplier in the searched range is enough.
         """
+        self._require_independent_noise()
         return calibrate_noise_multiplier(
             epsilon=self.epsilon,
             delta=self.priced_delta,
@@ -134,7 +148,11 @@ class PrivacyConfig:
         """What `steps` Poisson-sampled steps would guarantee.
 
         With `noise_multiplier` unset, the multiplier that just keeps `epsilon` is solved first.
+
+        Raises:
+            ConfigurationError: the noise may be correlated.
         """
+        self._require_independent_noise()
         noise = self.noise_multiplier
         if noise is None:
             noise = calibrate_noise_multiplier(
@@ -159,6 +177,14 @@ class PrivacyConfig:
             unit=PrivacyUnit.EXAMPLE,
         )
 
+    def _require_independent_noise(self) -> None:
+        if self.noise != "independent":
+            raise ConfigurationError(
+                f"noise is {self.noise!r}: which steps an example may join is decided with the "
+                "data set's size, so only a plan has these figures (a dry run shows them); "
+                "nothing was computed"
+            )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingConfig:
@@ -170,37 +196,54 @@ class TrainingConfig:
 
     epochs: float = 3
     batch_size: int = 8
-    learning_rate: float = 5e-5
-    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    learning_rate: float | Literal["auto"] = 5e-5
+    optimizer: str = "adamw"
+    optimizer_options: Mapping[str, Any] | None = None
     weight_decay: float = 0.0
+    weight_average: Literal["auto", "none", "ema", "polynomial"] = "auto"
+    average_decay: float = 0.99
     lr_schedule: Literal["constant", "linear", "cosine"] = "constant"
     warmup_steps: int = 0
     save_steps: int = 500
     eval_steps: int | None = None
     max_length: int | None = None
     clip_rule: Literal["bound", "normalise"] = "bound"
+    user_sampling: bool = False
+    gradient: Literal["backward", "forward"] = "backward"
+    directions: int = 1
+    perturbation: float = 1e-3
+    views: int = 1
+    view_replacement: float = 0.1
 
     def __post_init__(self) -> None:
-        _raise_if_any(
+        raise_if_any(
             [
-                fault
-                for fault in (
-                    _above_zero("epochs", self.epochs),
-                    _whole_from("batch_size", self.batch_size, 1),
-                    _above_zero("learning_rate", self.learning_rate),
-                    _one_of("optimizer", self.optimizer, OPTIMIZERS),
-                    _one_of("lr_schedule", self.lr_schedule, SCHEDULES),
-                    _whole_from("warmup_steps", self.warmup_steps, 0),
-                    _whole_from("save_steps", self.save_steps, 1),
-                    None
-                    if self.eval_steps is None
-                    else _whole_from("eval_steps", self.eval_steps, 1),
-                    None
-                    if self.max_length is None
-                    else _whole_from("max_length", self.max_length, 2),
-                    _one_of("clip_rule", self.clip_rule, ("bound", "normalise")),
-                )
-                if fault is not None
+                above_zero("epochs", self.epochs),
+                whole_from("batch_size", self.batch_size, 1),
+                rate("learning_rate", self.learning_rate),
+                one_of("optimizer", self.optimizer, OPTIMIZERS),
+                one_of("weight_average", self.weight_average, AVERAGES),
+                None
+                if self.average_decay == 0
+                else inside_zero_one("average_decay", self.average_decay),
+                one_of("lr_schedule", self.lr_schedule, SCHEDULES),
+                whole_from("warmup_steps", self.warmup_steps, 0),
+                whole_from("save_steps", self.save_steps, 1),
+                None if self.eval_steps is None else whole_from("eval_steps", self.eval_steps, 1),
+                None if self.max_length is None else whole_from("max_length", self.max_length, 2),
+                one_of("clip_rule", self.clip_rule, ("bound", "normalise")),
+                one_of("gradient", self.gradient, ("backward", "forward")),
+                whole_from("directions", self.directions, 1),
+                above_zero("perturbation", self.perturbation),
+                whole_from("views", self.views, 1),
+                inside_zero_one("view_replacement", self.view_replacement),
+                *zeroth_order_faults(
+                    gradient=self.gradient,
+                    optimizer=self.optimizer if not self.optimizer_options else "with options",
+                    learning_rate=self.learning_rate,
+                    weight_average=self.weight_average,
+                    user_sampling=self.user_sampling,
+                ),
             ]
         )
 
@@ -239,14 +282,32 @@ class TrainOptions:
         label_names: the classes, when which of them occur is itself private.
         max_length: longest example in tokens; default: the model's context, at most 512.
         strict: refuse texts longer than `max_length` instead of cutting them.
-        optimizer: `adamw`, `adam` or `sgd`.
+        optimizer: name of a `torch.optim` class in lower case, or `adambc`.
+        optimizer_options: further keywords of its class: `betas`, `momentum`, ...
         weight_decay: of the optimizer.
+        weight_average: `none`, `ema` or `polynomial`: hand over an average of the weights; `auto`
+            is `polynomial` where the learning rate is `"auto"`, else `none`.
+        average_decay: of `ema`, in [0, 1).
         lr_schedule: `constant`, `linear` or `cosine`.
         warmup_steps: steps of linear warm-up.
-        clip_rule: `bound`, or `normalise` (automatic clipping).
+        clip_rule: `bound`, or `normalise` (automatic clipping: no adaptive bound); `auto` is
+            `normalise` where the learning rate is `"auto"`, else `bound`.
+        user_sampling: with `unit="user"`, draw users instead of examples; `batch_size` counts
+            users, and the mean gradient of a user's examples is clipped as a whole.
+        gradient: `backward`, or `forward`: zeroth order, without a backward pass.
+        directions: of `forward`, how many random directions a step looks along.
+        perturbation: of `forward`, how far the weights move to measure a slope.
+        views: damaged views of each example that its one clipped gradient is the mean over.
+        view_replacement: chance of a token to be exchanged for another in a view.
         micro_batch_tokens: padded tokens of one physical pass. Speed and memory only.
         keep_checkpoints: how many of the newest checkpoints stay on disk.
         on_step: called with a `StepRecord` after every step.
+        compute_metrics: figures of one's own in exact scores, from all logits at once.
+        data_collator: a Hugging Face data collator that treats records one by one; see
+            `training.collation`.
+        callbacks: `transformers.TrainerCallback`s; see `training.callbacks`.
+        metric_for_best_model: public score that an `EarlyStoppingCallback` watches: `loss`,
+            `perplexity` or `accuracy`.
     """
 
     task: str | None = None
@@ -262,29 +323,46 @@ class TrainOptions:
     max_length: int | None = None
     strict: bool = False
     optimizer: str = "adamw"
+    optimizer_options: Mapping[str, Any] | None = None
     weight_decay: float = 0.0
+    weight_average: str = "auto"
+    average_decay: float = 0.99
     lr_schedule: str = "constant"
     warmup_steps: int = 0
-    clip_rule: str = "bound"
+    clip_rule: str = "auto"
+    user_sampling: bool = False
+    gradient: str = "backward"
+    directions: int = 1
+    perturbation: float = 1e-3
+    views: int = 1
+    view_replacement: float = 0.1
     micro_batch_tokens: int = 4096
     keep_checkpoints: int = 3
     on_step: Callable[[StepRecord], None] | None = None
+    data_collator: Any = None
+    compute_metrics: ComputeMetrics | None = None
+    callbacks: Sequence[Any] = ()
+    metric_for_best_model: str = "loss"
 
     def __post_init__(self) -> None:
-        _raise_if_any(
+        raise_if_any(
             [
-                fault
-                for fault in (
-                    _one_of("unit", self.unit, tuple(PrivacyUnit)),
-                    _whole_from("micro_batch_tokens", self.micro_batch_tokens, 1),
-                    _whole_from("keep_checkpoints", self.keep_checkpoints, 1),
-                    None
-                    if self.max_examples_per_user is None
-                    else _whole_from("max_examples_per_user", self.max_examples_per_user, 1),
-                )
-                if fault is not None
+                one_of("unit", self.unit, tuple(PrivacyUnit)),
+                whole_from("micro_batch_tokens", self.micro_batch_tokens, 1),
+                whole_from("keep_checkpoints", self.keep_checkpoints, 1),
+                None
+                if self.max_examples_per_user is None
+                else whole_from("max_examples_per_user", self.max_examples_per_user, 1),
             ]
         )
+
+    def training(self, **given: Any) -> TrainingConfig:
+        """What of these options is about training, with what `train` was given besides."""
+        shared = {f.name for f in fields(TrainingConfig)} & {f.name for f in fields(self)}
+        chosen = {name: getattr(self, name) for name in shared}
+        if self.clip_rule == "auto":
+            chosen["clip_rule"] = "normalise" if given["learning_rate"] == "auto" else "bound"
+        return TrainingConfig(**chosen, **given)
 
     @classmethod
     def read(cls, keywords: Mapping[str, Any]) -> TrainOptions:
@@ -311,40 +389,9 @@ def steps_of(epochs: float, sample_rate: float) -> int:
     return max(1, math.ceil(epochs / sample_rate - 1e-9))
 
 
-def _above_zero(name: str, value: float) -> str | None:
-    if _is_number(value) and 0 < value < math.inf:
-        return None
-    return f"{name} is {value!r}, expected a finite number > 0"
-
-
-def _inside_zero_one(name: str, value: float) -> str | None:
-    if _is_number(value) and 0 < value < 1:
-        return None
-    return f"{name} is {value!r}, expected a number above 0 and below 1"
-
-
-def _whole_from(name: str, value: int, least: int) -> str | None:
-    if isinstance(value, int) and not isinstance(value, bool) and value >= least:
-        return None
-    return f"{name} is {value!r}, expected a whole number >= {least}"
-
-
-def _one_of(name: str, value: str, known: tuple[str, ...]) -> str | None:
-    return None if value in known else f"{name} is {value!r}, expected one of {', '.join(known)}"
-
-
 def _an_accountant(name: str, value: str) -> str | None:
     try:
         accountant_named(value)
     except InvalidParameter as error:
         return f"{name} is {value!r}, expected {error.expected}"
     return None
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _raise_if_any(faults: list[str]) -> None:
-    if faults:
-        raise ConfigurationError("; ".join(faults) + "; nothing was started")

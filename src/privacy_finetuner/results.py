@@ -58,6 +58,9 @@ class PrivacyGuarantees:
 class EpochRecord:
     """What is released about one epoch (n / expected batch size steps).
 
+    `epsilon` is what a run of exactly `step` steps costs, decided before it began. It is no price
+    of stopping here: a run that was planned longer costs its plan, wherever it stops.
+
     `loss`, `accuracy`, `mean_gradient_norm` and `clipping_rate` are noisy releases; `*_std` is the
     standard deviation of the noise in each, so that a reader sees what a difference means. `loss`
     is the mean over examples of min(loss, log(number of classes)). `clipping_rate` is `None`
@@ -97,7 +100,7 @@ class TrainingHistory:
 
     @property
     def epsilon(self) -> list[float]:
-        """Upper bound on epsilon after each epoch."""
+        """Upper bound on epsilon of a run planned to end with each epoch."""
         return [epoch.epsilon for epoch in self.epochs]
 
     @property
@@ -151,6 +154,7 @@ class EvaluationResult:
     privacy_spent: PrivacySpent
     accuracy_std: float = 0.0
     loss_std: float = 0.0
+    metrics: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Write the result as JSON-ready data."""

@@ -8,32 +8,28 @@ This is the facade. The story of a run is `training/session.py`; what is promise
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from privacy_core import dp_events
-from privacy_core.guarantee import PrivacyUnit
 from privacy_finetuner.config import (
     PerformanceFlags,
     PrivacyConfig,
     Source,
-    TrainingConfig,
     TrainOptions,
 )
-from privacy_finetuner.errors import (
-    ConfigurationError,
-    PrivacyBudgetExhaustedException,
-)
+from privacy_finetuner.errors import ConfigurationError
 from privacy_finetuner.results import (
     EvaluationResult,
     PrivacyReport,
     TrainingHistory,
     TrainingResult,
 )
-from privacy_finetuner.training.accounts import Accounts, RunTargets, draft, run_privacy
-from privacy_finetuner.training.privacy_book import Release
+from privacy_finetuner.training.accounts import Accounts, RunTargets, named_account
 from privacy_runtime.world import Clock, Entropy, SystemClock, SystemEntropy
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from privacy_finetuner.training.ledger_account import LedgerAccount, LedgerSource
     from privacy_finetuner.training.models import LoadedModel
     from privacy_finetuner.training.plan import DPTrainingPlan
     from privacy_finetuner.training.session import OpenedRun
@@ -55,28 +51,40 @@ class PrivateTrainer:
     the counts `truncated`, `dropped` and `unsupervised` of a result, and the duration of a run.
 
     Args:
-        model_name: Hugging Face name, or a folder with a model.
+        model_name: Hugging Face name, a folder with a model, or a model object (`transformers` or
+            `peft`; what it marks `requires_grad` is trained, in place) with its `tokenizer`.
         privacy_config: the budget of the data set, and how it is accounted.
         device: `"auto"` (also `None`), `"cpu"`, `"cuda"`, `"mps"`.
         use_mcp_gateway: permits data sets at `mcp://` addresses. The gateway is not part of this
             version: such an address is refused.
         enable_context_guard: asks for redaction before training. ContextGuard is not part of this
             version: texts are used as they are, and the result says so in its `notes`.
+        ledger: a file, `postgresql://...` or an open `BudgetStore`: every private act is charged
+            there, before it happens. `None`: to this object's own account, which goes with it.
+        account: of the training records in the ledger: `"hospital-notes/2026"`. An officer opens it
+            (`privacy-finetuner budget grant`).
+        quota: whose quota in the ledger is charged besides: `"clinic/research/ada/triage"`.
         clock, entropy: the outside world; only tests replace them.
+
+    Raises:
+        ConfigurationError: ledger or account are missing, or not there.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- the documented five, and keywords
         self,
-        model_name: str,
+        model_name: str | Path | PreTrainedModel,
         privacy_config: PrivacyConfig,
         device: str | None = None,
         use_mcp_gateway: bool = True,
         enable_context_guard: bool = True,
         *,
+        tokenizer: Any = None,
+        ledger: LedgerSource | None = None,
+        account: str | None = None,
+        quota: str | None = None,
         clock: Clock | None = None,
         entropy: Entropy | None = None,
     ) -> None:
-        self.model_name = model_name
         self.privacy_config = privacy_config
         self.device = device or "auto"
         self.use_mcp_gateway = use_mcp_gateway
@@ -84,18 +92,27 @@ class PrivateTrainer:
         self._clock = clock or SystemClock()
         self._entropy = entropy or SystemEntropy()
         self._loaded: LoadedModel | None = None
+        if isinstance(model_name, str | Path):
+            self.model_name = str(model_name)
+        else:
+            from privacy_finetuner.training import inputs
+
+            self._loaded = inputs.adopt(model_name, tokenizer, device=self.device)
+            self.model_name = self._loaded.base_name
         self._plan: DPTrainingPlan | None = None
         self._history = TrainingHistory()
         self._steps_charged = 0
         self._trained_on = ""
-        self._accounts = Accounts.opened(privacy_config, at=self._now())
+        self._examples_per_user = 1
+        self._ledger = named_account(ledger, account, quota, self._clock)
+        self._accounts = Accounts.opened(privacy_config, self._ledger, at=self._now())
 
     def train(  # noqa: PLR0913 -- the documented signature
         self,
         dataset: Source,
         epochs: float = 3,
         batch_size: int = 8,
-        learning_rate: float = 5e-5,
+        learning_rate: float | Literal["auto"] = 5e-5,
         max_grad_norm: float = 1.0,
         noise_multiplier: float | None = None,
         target_epsilon: float | None = None,
@@ -111,7 +128,7 @@ class PrivateTrainer:
             dataset: path, list of records, or `datasets.Dataset` (see `training.records`).
             epochs: expected passes over the records.
             batch_size: expected size of the Poisson batches; a public constant.
-            learning_rate: peak learning rate.
+            learning_rate: peak learning rate, or `"auto"`: by a rule from public numbers.
             max_grad_norm: clip norm; 1.0 means that of the privacy configuration.
             noise_multiplier: overrides that of the configuration.
             target_epsilon: budget of this run; raises the trainer's budget where it is higher.
@@ -128,35 +145,42 @@ class PrivateTrainer:
             ConfigurationError, DatasetError, ModelLoadError, UnsupportedLayer: nothing was spent.
         """
         from privacy_finetuner.training import inputs, session
+        from privacy_finetuner.training.callbacks import Callbacks
         from privacy_finetuner.training.evaluation import public_evaluation
         from privacy_finetuner.training.outcome import release_of
         from privacy_finetuner.training.plan import make_plan
+        from privacy_finetuner.training.run_budget import run_budget
+        from privacy_finetuner.training.run_record import read_state
+        from privacy_finetuner.training.units import unit_of_run
 
         options = TrainOptions.read(kwargs)
-        training = TrainingConfig(
+        training = options.training(
             epochs=epochs,
             batch_size=batch_size,
             learning_rate=learning_rate,
-            optimizer=options.optimizer,  # type: ignore[arg-type]  # TrainingConfig checks it
-            weight_decay=options.weight_decay,
-            lr_schedule=options.lr_schedule,  # type: ignore[arg-type]  # likewise
-            warmup_steps=options.warmup_steps,
             save_steps=save_steps,
             eval_steps=eval_steps,
-            max_length=options.max_length,
-            clip_rule=options.clip_rule,  # type: ignore[arg-type]  # likewise
         )
-        unit = self._check(options, training)
+        unit = unit_of_run(options, training)
         folder = Path(output_dir)
-        job_id, started = self._open_job(folder, options), self._clock.monotonic_s()
+        earlier = read_state(folder) if options.resume else None
+        job_id = earlier.job_id if earlier else self._entropy.token_bytes(8).hex()
+        started = self._clock.monotonic_s()
         targets = RunTargets(
             epsilon=target_epsilon,
             delta=target_delta,
             max_grad_norm=None if max_grad_norm == 1.0 else max_grad_norm,
             noise_multiplier=noise_multiplier,
         )
-        account = draft(self._accounts.training, self.privacy_config, targets, at=self._now())
-        privacy = run_privacy(self.privacy_config, targets, account.left_for(job_id))
+        budget = run_budget(
+            self._accounts.training,
+            self._ledger,
+            self.privacy_config,
+            targets,
+            job_id=job_id,
+            earlier=earlier,
+            at=self._now(),
+        )
         loaded, data = inputs.prepare(
             dataset,
             options,
@@ -165,14 +189,15 @@ class PrivateTrainer:
             device=self.device,
         )
         plan = make_plan(
-            privacy,
+            budget.privacy,
             training,
-            examples=len(data),
+            examples=data.unit_count if options.user_sampling else len(data),
             unit=unit,
-            max_examples_per_user=options.max_examples_per_user or 1,
+            # A sampled user contributes one clipped vector, however many examples it is made of.
+            max_examples_per_user=(not options.user_sampling and options.max_examples_per_user)
+            or 1,
             must_fit=target_epsilon is not None,
         )
-        account.require(plan.epsilon(), plan.delta, job_id=job_id)
         opened = session.open_run(
             plan=plan,
             training=training,
@@ -185,9 +210,12 @@ class PrivateTrainer:
             resume=options.resume,
             evaluate=public_evaluation(options, loaded),
             keep_checkpoints=options.keep_checkpoints,
+            callbacks=Callbacks(options.callbacks, options.metric_for_best_model),
+            meter=budget.meter(plan),
         )
-        self._accounts.training, self._loaded, self._plan = account, loaded, plan
+        self._accounts.training, self._loaded, self._plan = budget.book, loaded, plan
         self._trained_on = data.fingerprint
+        self._examples_per_user = options.max_examples_per_user or 1
         self._history = TrainingHistory(opened.run.state.epochs, opened.run.state.evaluations)
         try:
             session.drive(opened, options.on_step)
@@ -195,7 +223,7 @@ class PrivateTrainer:
             self._steps_charged = opened.run.record.state.charged_steps
             release = release_of(opened, job_id, at=self._now())
             if release is not None:
-                account.add(release)
+                budget.book.add(release)
         return self._finish(opened, job_id, self._clock.monotonic_s() - started)
 
     def evaluate(
@@ -206,6 +234,7 @@ class PrivateTrainer:
         *,
         epsilon: float | None = None,
         delta: float | None = None,
+        account: str | None = None,
         **kwargs: Any,
     ) -> EvaluationResult:
         """Score the model on records.
@@ -221,26 +250,49 @@ class PrivateTrainer:
                           people who may see the records anyway
         ================  =================================================================
 
+        With a ledger, `account` names that of these records; training records need no name.
+
         Raises:
             PrivacyBudgetExhaustedException: the budget of these records is spent; nothing was
                 computed.
         """
         from privacy_finetuner.training import evaluation, inputs
+        from privacy_finetuner.training.evaluation_budget import (
+            EvaluationBudget,
+            account_of_records,
+        )
+        from privacy_finetuner.training.units import unit_of_evaluation
 
         options = TrainOptions.read(kwargs)
         loaded = self._model(options.task)
         data = inputs.read_data(dataset, options, loaded)
         tokens = max(1, batch_size) * max(1, int(data.lengths.max()))
         if not privacy_safe:
-            return evaluation.exact_evaluation(loaded, data, max_tokens=tokens)
+            return evaluation.exact_evaluation(
+                loaded, data, max_tokens=tokens, compute_metrics=options.compute_metrics
+            )
+        if options.compute_metrics is not None:
+            raise ConfigurationError(
+                "compute_metrics of private records has no known sensitivity, so it has no price; "
+                "use privacy_safe=False on records you may see; nothing was computed"
+            )
         price = _EVALUATION_SHARE * self.privacy_config.epsilon if epsilon is None else epsilon
         slack = _EVALUATION_SHARE * self.privacy_config.delta if delta is None else delta
         is_training_set = data.fingerprint == self._trained_on
-        accounts = self._accounts
-        book = accounts.training if is_training_set else accounts.evaluations
-        act = self._entropy.token_bytes(8).hex()
-        book.require(price, slack, job_id=act)
-        result, event = evaluation.released_evaluation(
+        unit, examples_per_unit = unit_of_evaluation(
+            options, self._plan if is_training_set else None, self._examples_per_user
+        )
+        budget = EvaluationBudget(
+            book=self._accounts.training if is_training_set else self._accounts.evaluations,
+            ledger=account_of_records(self._ledger, account, is_training_set=is_training_set),
+            act=self._entropy.token_bytes(8).hex(),
+            epsilon=price,
+            delta=slack,
+            relation=self.privacy_config.relation,
+            unit=unit,
+            now=self._now,
+        )
+        return evaluation.released_evaluation(
             loaded,
             data,
             price,
@@ -248,19 +300,9 @@ class PrivateTrainer:
             entropy=self._entropy,
             max_tokens=tokens,
             relation=self.privacy_config.relation,
-            examples_per_unit=self._examples_per_unit(options, is_training_set=is_training_set),
-        )
-        book.add(
-            Release(
-                what="evaluation",
-                job_id=act,
-                epsilon=price,
-                delta=slack,
-                at=self._now(),
-                event=dp_events.to_json(event),
-            )
-        )
-        return result
+            examples_per_unit=examples_per_unit,
+            charged=budget.charged,
+        )[0]
 
     def generate(self, prompt: str, *, max_new_tokens: int = 64, temperature: float = 0.0) -> str:
         """Continue a prompt with the model. Post-processing: costs nothing."""
@@ -317,6 +359,11 @@ class PrivateTrainer:
         What was spent before stays in `lifetime_spent`: the people in the data are protected by
         the lifetime total, not by what was spent since the last grant.
         """
+        if self._ledger is not None:
+            raise ConfigurationError(
+                f"the budget is an account of the ledger, and an officer's to raise: "
+                f"{self._ledger.grant_command(self._ledger.scope)}; nothing was granted"
+            )
         checked = PrivacyConfig(epsilon=new_epsilon, delta=new_delta)
         self._accounts.training.grant(checked.epsilon, checked.delta, reason=reason, at=self._now())
 
@@ -330,57 +377,16 @@ class PrivateTrainer:
             self._loaded = inputs.load(self.model_name, device=self.device, task=task)
         return self._loaded
 
-    def _examples_per_unit(self, options: TrainOptions, *, is_training_set: bool) -> int:
-        """How many records one unit of privacy may have in an evaluation."""
-        plan = self._plan if is_training_set else None
-        if plan is not None and plan.unit is PrivacyUnit.USER:
-            return plan.max_examples_per_user
-        if PrivacyUnit(options.unit) is PrivacyUnit.EXAMPLE:
-            return 1
-        if not (options.user_field and options.max_examples_per_user):
-            raise ConfigurationError(
-                "unit 'user' needs user_field and max_examples_per_user; nothing was computed"
-            )
-        return options.max_examples_per_user
-
-    def _check(self, options: TrainOptions, training: TrainingConfig) -> PrivacyUnit:
-        unit = PrivacyUnit(options.unit)
-        if unit is PrivacyUnit.USER and not (options.user_field and options.max_examples_per_user):
-            raise ConfigurationError(
-                "unit 'user' needs user_field and max_examples_per_user: the guarantee is priced "
-                "for at most that many records of one user; nothing was started"
-            )
-        if (training.eval_steps is None) != (options.eval_dataset is None):
-            raise ConfigurationError(
-                "eval_steps and eval_dataset belong together: scores during training are exact, so "
-                "they are taken on public records that you name; nothing was started"
-            )
-        return unit
-
-    def _open_job(self, folder: Path, options: TrainOptions) -> str:
-        from privacy_finetuner.training.run_record import read_state
-
-        earlier = read_state(folder) if options.resume else None
-        return earlier.job_id if earlier is not None else self._entropy.token_bytes(8).hex()
-
     def _finish(self, opened: OpenedRun, job_id: str, duration_s: float) -> TrainingResult:
         """Write what a finished run leaves behind, and return it."""
-        from privacy_finetuner.training.outcome import result_of, write_outcome
+        from privacy_finetuner.training import outcome
 
         notes = [_NO_REDACTION] if self.enable_context_guard else []
-        result = result_of(opened, self._history, job_id=job_id, duration_s=duration_s, notes=notes)
-        plan, folder = opened.run.plan, opened.run.folder
-        self.save_model(str(folder))
-        write_outcome(opened, result, self.get_privacy_report())
-        if plan.steps < plan.steps_asked:
-            left = self._accounts.training.remaining
-            raise PrivacyBudgetExhaustedException(
-                epsilon_requested=plan.epsilon(plan.steps + 1),
-                epsilon_remaining=left.epsilon,
-                delta_requested=plan.delta,
-                delta_remaining=left.delta,
-                state=f"stopped before step {plan.steps + 1} of {plan.steps_asked}; "
-                f"the model and its report are in {folder}",
-                result=result,
-            )
+        result = outcome.result_of(
+            opened, self._history, job_id=job_id, duration_s=duration_s, notes=notes
+        )
+        self.save_model(str(opened.run.folder))
+        report = self.get_privacy_report()
+        outcome.write_outcome(opened, result, report)
+        outcome.raise_if_ended_by_budget(opened, result, report.privacy_remaining)
         return result

@@ -10,7 +10,16 @@ from typing import Final
 import typer
 
 from privacy_finetuner import __version__
-from privacy_finetuner.cli import accountant, demo, evaluate, generate, output, report, train
+from privacy_finetuner.cli import (
+    accountant,
+    budget,
+    demo,
+    evaluate,
+    generate,
+    output,
+    report,
+    train,
+)
 from privacy_finetuner.cli.options import Json
 
 _TRAINING: Final = "Train and use a model"
@@ -34,6 +43,7 @@ app.command(rich_help_panel=_TRAINING, epilog=evaluate.EPILOG)(evaluate.evaluate
 app.command(rich_help_panel=_TRAINING, epilog=generate.EPILOG)(generate.generate)
 app.command(rich_help_panel=_EXPLAIN, epilog=report.EPILOG)(report.report)
 app.add_typer(accountant.app, name="accountant", rich_help_panel=_EXPLAIN)
+app.add_typer(budget.app, name="budget", rich_help_panel=_EXPLAIN)
 
 
 @app.command(rich_help_panel=_EXPLAIN, epilog="Example: privacy-finetuner version --json")

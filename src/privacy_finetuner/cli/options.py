@@ -28,8 +28,19 @@ class OptimizerName(StrEnum):
     """Optimizers by name."""
 
     ADAMW = "adamw"
-    ADAM = "adam"
+    ADAMBC = "adambc"
     SGD = "sgd"
+    ADAM = "adam"
+    ADAFACTOR = "adafactor"
+    ADADELTA = "adadelta"
+    ADAGRAD = "adagrad"
+    ADAMAX = "adamax"
+    ASGD = "asgd"
+    MUON = "muon"
+    NADAM = "nadam"
+    RADAM = "radam"
+    RMSPROP = "rmsprop"
+    RPROP = "rprop"
 
 
 class ScheduleName(StrEnum):
@@ -38,6 +49,46 @@ class ScheduleName(StrEnum):
     CONSTANT = "constant"
     LINEAR = "linear"
     COSINE = "cosine"
+
+
+class AverageName(StrEnum):
+    """Averages of the weights by name."""
+
+    AUTO = "auto"
+    NONE = "none"
+    EMA = "ema"
+    POLYNOMIAL = "polynomial"
+
+
+class GradientName(StrEnum):
+    """Ways to a gradient by name."""
+
+    BACKWARD = "backward"
+    FORWARD = "forward"
+
+
+def rate(text: str) -> str:
+    """A learning rate as it was written: `auto`, or a number.
+
+    Raises:
+        typer.BadParameter: neither.
+    """
+    if text != "auto":
+        try:
+            float(text)
+        except ValueError as error:
+            raise typer.BadParameter("expected auto or a number") from error
+    return text
+
+
+class NoiseName(StrEnum):
+    """How the noise of different steps hangs together, by name."""
+
+    AUTO = "auto"
+    INDEPENDENT = "independent"
+    BANDED = "banded"
+    BLT = "blt"
+    LAMBDA_CGD = "lambda_cgd"
 
 
 Json: TypeAlias = Annotated[
@@ -61,6 +112,15 @@ Accountant: TypeAlias = Annotated[
         rich_help_panel=GUARANTEE,
     ),
 ]
+Noise: TypeAlias = Annotated[
+    NoiseName,
+    typer.Option(
+        help="independent is DP-SGD. Correlated noise takes back a part of earlier noise in each "
+        "step, at the same epsilon: auto picks what leaves least in the weights. It wants a "
+        "higher learning rate with Adam, and keeps up to 31 copies of the trained weights.",
+        rich_help_panel=GUARANTEE,
+    ),
+]
 Unit: TypeAlias = Annotated[
     PrivacyUnit,
     typer.Option(
@@ -76,6 +136,52 @@ UserCap: TypeAlias = Annotated[
     int | None,
     typer.Option(
         help="Records used of one user; more are left out and counted.", rich_help_panel=GUARANTEE
+    ),
+]
+UserSampling: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--user-sampling",
+        help="With --unit user: draw users instead of records; --batch-size counts users, and a "
+        "user's mean gradient is clipped as a whole.",
+        rich_help_panel=GUARANTEE,
+    ),
+]
+LearningRate: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        callback=rate,
+        help="Peak learning rate, or auto: by a rule from public numbers (weights, steps, noise). "
+        "Comparing several on private records costs budget for each.",
+        rich_help_panel=TRAINING,
+    ),
+]
+WeightAverage: TypeAlias = Annotated[
+    AverageName,
+    typer.Option(
+        help="Hand over the average of the weights along the run instead of the last: less noise, "
+        "at no cost in privacy.",
+        rich_help_panel=TRAINING,
+    ),
+]
+Gradient: TypeAlias = Annotated[
+    GradientName,
+    typer.Option(
+        help="forward: zeroth order, two forward passes a direction and no backward pass; for "
+        "models whose activations do not fit. Needs --optimizer sgd and a rate.",
+        rich_help_panel=TRAINING,
+    ),
+]
+Directions: TypeAlias = Annotated[
+    int,
+    typer.Option(help="With --gradient forward: directions a step.", rich_help_panel=TRAINING),
+]
+Views: TypeAlias = Annotated[
+    int,
+    typer.Option(
+        help="Damaged views of each record that its one clipped gradient is the mean over: each "
+        "costs a pass, none costs privacy.",
+        rich_help_panel=TRAINING,
     ),
 ]
 TextField: TypeAlias = Annotated[

@@ -20,6 +20,8 @@ from rich.table import Table
 from rich.text import Text
 
 from privacy_core.errors import (
+    BudgetError,
+    BudgetExhausted,
     CalibrationFailed,
     InvalidParameter,
     MalformedEvent,
@@ -62,6 +64,7 @@ class Interrupted(PrivacyError):
 
 
 _BAD_INPUT = (
+    BudgetError,
     CalibrationFailed,
     ConfigurationError,
     DatasetError,
@@ -114,7 +117,7 @@ def failures_reported(as_json: bool) -> Iterator[None]:
 
 def exit_code_of(error: PrivacyError) -> ExitCode:
     """The exit code that belongs to an error."""
-    if isinstance(error, PrivacyBudgetExhaustedException):
+    if isinstance(error, PrivacyBudgetExhaustedException | BudgetExhausted):
         return ExitCode.BUDGET_EXHAUSTED
     if isinstance(error, Interrupted):
         return ExitCode.INTERRUPTED

@@ -10,7 +10,7 @@ import shlex
 from collections import Counter
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from privacy_core.guarantee import NeighbouringRelation, PrivacyUnit
 from privacy_finetuner.cli.options import names_in
@@ -30,23 +30,29 @@ class TrainRequest:
     output: Path
     delta: float | None = None
     noise_multiplier: float | None = None
+    noise: str = "independent"
     accountant: str = "pld"
     relation: str = NeighbouringRelation.ADD_OR_REMOVE_ONE.value
     unit: str = PrivacyUnit.EXAMPLE.value
     user_field: str | None = None
     max_examples_per_user: int | None = None
+    user_sampling: bool = False
     clip_norm: float = 1.0
     fixed_clipping: bool = False
     normalise: bool = False
     no_secure_rng: bool = False
     epochs: float = 3.0
     batch_size: int | None = None
-    learning_rate: float = 5e-4
+    learning_rate: str = "auto"
     lora_rank: int | None = None
     optimizer: str = "adamw"
     lr_schedule: str = "constant"
     warmup_steps: int = 0
     weight_decay: float = 0.0
+    weight_average: str = "auto"
+    gradient: str = "backward"
+    directions: int = 1
+    views: int = 1
     text_field: str = "text"
     label_field: str = "label"
     label_names: str | None = None
@@ -58,6 +64,12 @@ class TrainRequest:
     resume: bool = False
     device: str = "auto"
     micro_batch_tokens: int = 4096
+
+    @property
+    def clip_rule(self) -> Literal["bound", "normalise"]:
+        """As asked for; where rate and rule are left open, what the public rules were made for."""
+        is_open = self.learning_rate == "auto" and not self.fixed_clipping
+        return "normalise" if self.normalise or is_open else "bound"
 
     def command(self, *, resume: bool) -> str:
         """The command line of this request, with `--resume` or without."""
@@ -96,6 +108,10 @@ class Sizes:
         if request.unit != PrivacyUnit.USER.value:
             return cls(examples=len(records), units=len(records))
         return _sizes_of_users(records, request)
+
+    def drawn(self, *, user_sampling: bool) -> int:
+        """How many there are of what a step draws: records, or users."""
+        return self.units if user_sampling else self.examples
 
 
 def _sizes_of_users(records: Records, request: TrainRequest) -> Sizes:
@@ -144,7 +160,7 @@ class Settings:
             delta=default_delta(sizes.units) if request.delta is None else request.delta,
             batch_size=request.batch_size
             if request.batch_size is not None
-            else default_batch_size(sizes.examples),
+            else default_batch_size(sizes.drawn(user_sampling=request.user_sampling)),
         )
 
     @property
@@ -156,6 +172,7 @@ class Settings:
             delta=self.delta,
             max_grad_norm=request.clip_norm,
             noise_multiplier=request.noise_multiplier,
+            noise=request.noise,  # type: ignore[arg-type]  # PrivacyConfig checks it
             accounting_mode=request.accountant,
             adaptive_clipping=not request.fixed_clipping,
             secure_rng=not request.no_secure_rng,
@@ -190,15 +207,16 @@ class Settings:
         training = TrainingConfig(
             epochs=request.epochs,
             batch_size=self.batch_size,
-            learning_rate=request.learning_rate,
-            clip_rule="normalise" if request.normalise else "bound",
+            clip_rule=request.clip_rule,
         )
         return make_plan(
             self.privacy,
             training,
-            examples=self.sizes.examples,
+            examples=self.sizes.drawn(user_sampling=request.user_sampling),
             unit=PrivacyUnit(request.unit),
-            max_examples_per_user=request.max_examples_per_user or 1,
+            max_examples_per_user=1
+            if request.user_sampling
+            else request.max_examples_per_user or 1,
         )
 
     def keywords(self) -> dict[str, Any]:
@@ -206,11 +224,14 @@ class Settings:
         request = self.request
         eval_steps = request.eval_steps
         if request.eval_data is not None and eval_steps is None:
-            eval_steps = max(1, round(self.sizes.examples / self.batch_size))
+            drawn = self.sizes.drawn(user_sampling=request.user_sampling)
+            eval_steps = max(1, round(drawn / self.batch_size))
         return {
             "epochs": request.epochs,
             "batch_size": self.batch_size,
-            "learning_rate": request.learning_rate,
+            "learning_rate": "auto"
+            if request.learning_rate == "auto"
+            else float(request.learning_rate),
             "save_steps": request.save_steps,
             "eval_steps": eval_steps,
             "eval_dataset": request.eval_data,
@@ -220,6 +241,7 @@ class Settings:
             "unit": request.unit,
             "user_field": request.user_field,
             "max_examples_per_user": request.max_examples_per_user,
+            "user_sampling": request.user_sampling,
             "text_field": request.text_field,
             "label_field": request.label_field,
             "label_names": names_in(request.label_names),
@@ -227,8 +249,12 @@ class Settings:
             "strict": request.strict,
             "optimizer": request.optimizer,
             "weight_decay": request.weight_decay,
+            "weight_average": request.weight_average,
+            "gradient": request.gradient,
+            "directions": request.directions,
+            "views": request.views,
             "lr_schedule": request.lr_schedule,
             "warmup_steps": request.warmup_steps,
-            "clip_rule": "normalise" if request.normalise else "bound",
+            "clip_rule": request.clip_rule,
             "micro_batch_tokens": request.micro_batch_tokens,
         }

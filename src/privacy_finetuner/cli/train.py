@@ -17,13 +17,20 @@ from privacy_finetuner.cli.options import (
     TRAINING,
     Accountant,
     AccountantName,
+    AverageName,
     Data,
     Device,
+    Directions,
+    Gradient,
+    GradientName,
     Json,
     LabelField,
     LabelNames,
+    LearningRate,
     MaxLength,
     Model,
+    Noise,
+    NoiseName,
     OptimizerName,
     Relation,
     ScheduleName,
@@ -32,6 +39,9 @@ from privacy_finetuner.cli.options import (
     Unit,
     UserCap,
     UserField,
+    UserSampling,
+    Views,
+    WeightAverage,
 )
 from privacy_finetuner.cli.progress import StepProgress
 from privacy_finetuner.cli.request import Settings, TrainRequest
@@ -78,11 +88,13 @@ def train(  # noqa: PLR0913 -- one parameter an option
             rich_help_panel=GUARANTEE,
         ),
     ] = None,
+    noise: Noise = NoiseName.INDEPENDENT,
     accountant: Accountant = AccountantName.PLD,
     relation: Relation = NeighbouringRelation.ADD_OR_REMOVE_ONE,
     unit: Unit = PrivacyUnit.EXAMPLE,
     user_field: UserField = None,
     max_examples_per_user: UserCap = None,
+    user_sampling: UserSampling = False,
     clip_norm: Annotated[
         float,
         typer.Option(
@@ -102,7 +114,8 @@ def train(  # noqa: PLR0913 -- one parameter an option
         bool,
         typer.Option(
             "--normalise",
-            help="Scale every gradient to the bound (automatic clipping) instead of capping it.",
+            help="Scale every gradient to the bound (automatic clipping) instead of capping it. "
+            "Default with --learning-rate auto; with a number, the bound adapts.",
             rich_help_panel=GUARANTEE,
         ),
     ] = False,
@@ -126,14 +139,7 @@ def train(  # noqa: PLR0913 -- one parameter an option
             rich_help_panel=TRAINING,
         ),
     ] = None,
-    learning_rate: Annotated[
-        float,
-        typer.Option(
-            help="Peak learning rate. The default is a fixed starting point, not tuned to your "
-            "data; comparing several on private records costs budget for each.",
-            rich_help_panel=TRAINING,
-        ),
-    ] = 5e-4,
+    learning_rate: LearningRate = "auto",
     lora_rank: Annotated[
         int | None,
         typer.Option(
@@ -150,6 +156,10 @@ def train(  # noqa: PLR0913 -- one parameter an option
         int, typer.Option(help="Steps of linear warm-up.", rich_help_panel=TRAINING)
     ] = 0,
     weight_decay: Annotated[float, typer.Option(rich_help_panel=TRAINING)] = 0.0,
+    weight_average: WeightAverage = AverageName.AUTO,
+    gradient: Gradient = GradientName.BACKWARD,
+    directions: Directions = 1,
+    views: Views = 1,
     text_field: TextField = "text",
     label_field: LabelField = "label",
     label_names: LabelNames = None,
@@ -208,11 +218,13 @@ def train(  # noqa: PLR0913 -- one parameter an option
         output=output_folder,
         delta=delta,
         noise_multiplier=noise_multiplier,
+        noise=noise.value,
         accountant=accountant.value,
         relation=relation.value,
         unit=unit.value,
         user_field=user_field,
         max_examples_per_user=max_examples_per_user,
+        user_sampling=user_sampling,
         clip_norm=clip_norm,
         fixed_clipping=fixed_clipping,
         normalise=normalise,
@@ -225,6 +237,10 @@ def train(  # noqa: PLR0913 -- one parameter an option
         lr_schedule=lr_schedule.value,
         warmup_steps=warmup_steps,
         weight_decay=weight_decay,
+        weight_average=weight_average.value,
+        gradient=gradient.value,
+        directions=directions,
+        views=views,
         text_field=text_field,
         label_field=label_field,
         label_names=label_names,
@@ -287,6 +303,8 @@ def _plan_document(settings: Settings, plan: DPTrainingPlan) -> dict[str, Any]:
         "relation": plan.relation.value,
         "unit": plan.unit.value,
         "noise_multiplier": plan.noise_multiplier,
+        "noise": plan.noise,
+        "groups": plan.groups,
         "gradient_noise_multiplier": plan.gradient_noise_multiplier,
         "steps": plan.steps,
         "steps_asked": plan.steps_asked,
@@ -327,7 +345,7 @@ def _say_counts(console: Console, result: TrainingResult) -> None:
 def _rows(document: dict[str, Any]) -> list[tuple[str, object]]:
     """What a person should see of a plan or a result."""
     names = (
-        "epsilon", "delta", "relation", "unit", "accountant", "noise_multiplier", "steps",
+        "epsilon", "delta", "relation", "unit", "accountant", "noise_multiplier", "noise", "steps",
         "steps_asked", "sample_rate", "batch_size", "clip_norm", "examples", "duration_s",
     )  # fmt: skip
     rows: list[tuple[str, object]] = [

@@ -22,7 +22,8 @@ _OTHER: Final = {"pld": "rdp", "rdp": "pld", "gdp": "pld"}
 class Check:
     """What a second computation says about a reported epsilon.
 
-    `epsilon_reported` is what the folder claims (the steps charged, where no report was written).
+    `epsilon_reported` is what the folder claims (what the run record charges, where no report was
+    written).
     `epsilon_other` is the price by another accountant, `None` where that one refuses the event.
     `findings` are sentences; `agrees` is false when any of them is a contradiction.
     """
@@ -50,13 +51,13 @@ def check(run: RunFolder) -> Check:
         MalformedEvent: the stored event is not one that this version knows.
         UnsupportedEvent: the plan's own accountant cannot price the stored event.
     """
-    plan, charged = run.plan, run.charged_steps
+    plan, priced = run.plan, run.plan.priced_steps(run.charged_steps)
     report = run.report or {}
     stored = report.get("event")
-    event = plan.event(charged) if stored is None else dp_events.from_json(stored)
+    event = plan.event(priced) if stored is None else dp_events.from_json(stored)
     recomputed = epsilon_of(event, plan.delta, plan.accountant, relation=plan.relation)
     guarantee = report.get("theoretical_guarantees") or {}
-    reported = float(guarantee.get("epsilon", plan.epsilon(charged)))
+    reported = float(guarantee.get("epsilon", plan.epsilon(priced)))
     other = _OTHER[plan.accountant]
     second = _price(event, run, other)
     faults: list[str] = []
@@ -64,7 +65,7 @@ def check(run: RunFolder) -> Check:
         faults.append(
             f"the report says epsilon {reported:.6g}, the stored event costs {recomputed:.6g}"
         )
-    if event != plan.event(charged):
+    if event != plan.event(priced):
         faults.append("the stored event is not the one that the run record charges")
     claims = {
         "the training result": (run.result or {}).get("epsilon"),

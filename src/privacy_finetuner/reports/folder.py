@@ -75,11 +75,12 @@ class RunFolder:
     def command(self) -> str:
         """The command that prices the run again, on any machine that has this program."""
         plan = self.plan
+        sample_rate, steps = plan.as_dp_sgd(plan.priced_steps(self.charged_steps))
         words = [
             f"privacy-finetuner accountant epsilon --accountant {plan.accountant}",
             f"--noise-multiplier {plan.noise_multiplier!r}",
-            f"--sample-rate {plan.sampling_probability!r}",
-            f"--steps {self.charged_steps}",
+            f"--sample-rate {sample_rate!r}",
+            f"--steps {steps}",
             f"--delta {plan.delta!r}",
         ]
         if plan.relation is not NeighbouringRelation.ADD_OR_REMOVE_ONE:
@@ -144,7 +145,7 @@ def _earlier(path: Path) -> EarlierRun:
         file=path.parent.name,
         job_id=state.job_id,
         steps=steps,
-        epsilon=plan.epsilon(steps),
+        epsilon=plan.epsilon(plan.priced_steps(steps)),
         delta=plan.delta if steps else 0.0,
     )
 

@@ -9,13 +9,17 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from privacy_finetuner.config import PrivacyConfig
 from privacy_finetuner.errors import CheckpointError, PrivacyBudgetExhaustedException
 from privacy_finetuner.results import PrivacySpent
 from privacy_finetuner.training.privacy_book import PrivacyBook
 from privacy_runtime.files import write_atomic
+from privacy_runtime.world import Clock
+
+if TYPE_CHECKING:
+    from privacy_finetuner.training.ledger_account import LedgerAccount, LedgerSource
 
 FILE_NAME: Final = "privacy_state.json"
 STATE_VERSION: Final = 1
@@ -39,11 +43,20 @@ class Accounts:
     evaluations: PrivacyBook
 
     @classmethod
-    def opened(cls, config: PrivacyConfig, *, at: str) -> Accounts:
-        """Two new accounts, each granted the configured budget."""
+    def opened(cls, config: PrivacyConfig, ledger: LedgerAccount | None, *, at: str) -> Accounts:
+        """Two new accounts, each granted the configured budget.
+
+        With a ledger they decide nothing: they keep count of what this trainer did, beside what
+        the ledger's account was granted.
+        """
+        epsilon, delta, reason = config.epsilon, config.delta, "privacy configuration"
+        if ledger is not None:
+            promised = ledger.state().guarantee
+            epsilon, delta = promised.epsilon, promised.delta
+            reason = f"account {ledger.scope} of the ledger"
         accounts = cls(PrivacyBook(), PrivacyBook())
         for book in (accounts.training, accounts.evaluations):
-            book.grant(config.epsilon, config.delta, reason="privacy configuration", at=at)
+            book.grant(epsilon, delta, reason=reason, at=at)
         return accounts
 
     @classmethod
@@ -82,6 +95,21 @@ class Accounts:
         """Add what the other accounts hold and these lack: nothing spent is forgotten."""
         self.training.keep_releases_of(other.training)
         self.evaluations.keep_releases_of(other.evaluations)
+
+
+def named_account(
+    ledger: LedgerSource | None, account: str | None, quota: str | None, clock: Clock
+) -> LedgerAccount | None:
+    """The account in a ledger that a user named; `None` when nothing was.
+
+    Raises:
+        ConfigurationError: see `LedgerAccount.named`.
+    """
+    if ledger is account is quota is None:
+        return None
+    from privacy_finetuner.training.ledger_account import LedgerAccount  # noqa: PLC0415  a database
+
+    return LedgerAccount.named(ledger, account, quota, clock=clock)
 
 
 def draft(book: PrivacyBook, config: PrivacyConfig, targets: RunTargets, *, at: str) -> PrivacyBook:

@@ -10,11 +10,12 @@ from collections.abc import Callable
 import torch
 
 from privacy_finetuner.config import TrainingConfig, steps_of
-from privacy_finetuner.training import loop
 from privacy_finetuner.training.datasets import TokenizedDataset
 from privacy_finetuner.training.evaluation import objective_of
 from privacy_finetuner.training.models import LoadedModel
+from privacy_finetuner.training.optimizers import make_optimizer
 from privacy_finetuner.training.sampling import PoissonSampler
+from privacy_finetuner.training.update import learning_rate
 from privacy_runtime.keystream import KeyStream
 from privacy_runtime.world import Entropy
 
@@ -42,12 +43,12 @@ def fine_tune_without_privacy(
     sampler = PoissonSampler(len(dataset), rate, KeyStream.fresh(entropy))
     objective = objective_of(loaded, dataset)
     parameters = [p for p in loaded.model.parameters() if p.requires_grad]
-    optimizer = loop.make_optimizer(training, parameters)
+    optimizer = make_optimizer(training, parameters)
     steps = steps_of(training.epochs, rate)
     loaded.model.train()
     for step in range(steps):
         for group in optimizer.param_groups:
-            group["lr"] = loop.learning_rate(training, step=step, steps=steps)
+            group["lr"] = learning_rate(training, step=step, steps=steps)
         drawn = sampler.draw()
         for piece in dataset.micro_batches(drawn, max_tokens=micro_batch_tokens):
             batch = {name: t.to(loaded.device) for name, t in dataset.batch(piece).items()}

@@ -1,8 +1,12 @@
-"""Standard normal samples from uniform words, by arithmetic that never branches on them.
+"""Gaussian samples from uniform words, by arithmetic that never branches on them.
 
-63-bit radii reach 9.41 standard deviations; what is cut off has probability 2^-64.
+63-bit radii reach 9.41 standard deviations; what is cut off has probability 2^-64. A
+coordinate errs by at most 8 units of 2^-53, relative to the radius.
 
-Shapes: N samples, P = ceil(N / 2) pairs, W = 2 P words, R = P or P - 1.
+Every pass writes into a buffer that the caller owns: numpy then allocates nothing, and leaves the
+interpreter to other threads while it works.
+
+Shapes: P pairs, W = 2 P words, N = 2 P samples.
 """
 
 from __future__ import annotations
@@ -16,59 +20,80 @@ import numpy.typing as npt
 Floats: TypeAlias = npt.NDArray[np.float64]
 
 _SIXTY_THREE_BITS: Final = np.uint64(2**63 - 1)
-_MIRROR_BIT: Final = np.uint64(2**62)
-_SINE_SERIES: Final = tuple((-1) ** k / math.factorial(2 * k + 1) for k in range(8))
+_SIGN_BIT: Final = np.uint64(2**63)
+# sin(x) / x in powers of x^2 for |x| <= pi / 4, to a relative 2^-57: FreeBSD msun, k_sin.c.
+_SINE: Final = (
+    1.0,
+    -1.66666666666666324348e-01,
+    8.33333333332248946124e-03,
+    -1.98412698298579493134e-04,
+    2.75573137070700676789e-06,
+    -2.50507602534068634195e-08,
+    1.58969099521155010221e-10,
+)
+# The same for sqrt(2) sin(pi / 4 * 2^-63 w), in powers of the word w itself: no pass to scale it.
+_HALF_ANGLE: Final = tuple(
+    math.sqrt(2) * coefficient * (math.pi / 4 * 2.0**-63) ** (2 * k + 1)
+    for k, coefficient in enumerate(_SINE)
+)
 
 
-def box_muller(words_W: npt.NDArray[np.uint64], out_N: Floats) -> None:
-    """Turn uniform words into independent N(0, 1) samples; `words_W` is overwritten.
+def box_muller(
+    words_W: npt.NDArray[np.uint64], out_N: Floats, scratch_P: Floats, *, scale: float = 1.0
+) -> None:
+    """Turn uniform words into independent N(0, scale^2) samples; the words are overwritten.
 
-    The first half of the words gives radii, from 63 bits each: u = (w + 1/2) * 2^-63 in [2^-64, 1],
-    r = sqrt(-2 ln u) <= 9.42. The second half gives directions. Both coordinates of every pair are
-    used. No word is rejected and no branch is taken on any of them.
+    A pair is one word of the first half and one of the second. The first gives the radius, from 63
+    bits: u = (w + 1/2) * 2^-63 in [2^-64, 1], r = scale * sqrt(-2 ln u) <= 9.42 scale; its
+    first bit turns the pair by pi. The second, signed, gives an angle a = w * 2^-63 * pi/2. Both
+    coordinates are used: r cos a in the first half of the answer, r sin a in the second. No word is
+    rejected and no branch is taken on any of them.
+
+    With h = sqrt(2) sin(a/2), from a polynomial: cos a = 1 - h^2 and sin a = h sqrt(2 - h^2).
 
     Args:
-        words_W: W = 2 * ceil(N / 2) words, uniform.
-        out_N: filled with N samples.
+        words_W: uniform words, an even number of them.
+        out_N: filled with as many samples as there are words.
+        scratch_P: half as many numbers; overwritten.
+        scale: standard deviation, > 0.
 
     Source: Box and Muller 1958, "A note on the generation of random normal deviates".
     """
-    pairs = words_W.size // 2
+    pairs = scratch_P.size
     radius_words_P, angle_words_P = words_W[:pairs], words_W[pairs:]
-    radius_words_P &= _SIXTY_THREE_BITS
-    radius_P = np.add(radius_words_P.view(np.int64), 0.5)
-    radius_P *= 2.0**-63
-    np.log(radius_P, out=radius_P)
-    radius_P *= -2.0
-    np.sqrt(radius_P, out=radius_P)
-    _scatter_over_the_circle(radius_P, angle_words_P, out_N[:pairs], out_N[pairs:])
+    radius_P, angle_P = out_N[:pairs], out_N[pairs:]
+    _signed_radii(radius_words_P, radius_P, scratch_P, scale)
+    np.copyto(angle_P, angle_words_P.view(np.int64))
+    square_P, half_P = angle_words_P.view(np.float64), scratch_P  # the angle's word is used up
+    np.multiply(angle_P, angle_P, out=square_P)
+    np.multiply(square_P, _HALF_ANGLE[-1], out=half_P)
+    for coefficient in _HALF_ANGLE[-2:0:-1]:
+        half_P += coefficient
+        half_P *= square_P
+    half_P += _HALF_ANGLE[0]
+    half_P *= angle_P
+    np.multiply(half_P, half_P, out=square_P)
+    sine_P, cosine_P = angle_P, radius_P
+    np.subtract(2.0, square_P, out=sine_P)
+    np.sqrt(sine_P, out=sine_P)
+    half_P *= radius_P
+    sine_P *= half_P
+    square_P *= radius_P
+    cosine_P -= square_P
 
 
-def _scatter_over_the_circle(
-    radius_P: Floats, words_P: npt.NDArray[np.uint64], first_P: Floats, second_R: Floats
+def _signed_radii(
+    words_P: npt.NDArray[np.uint64], out_P: Floats, scratch_P: Floats, scale: float
 ) -> None:
-    """Write radius * (cos, sin) of uniform directions; R is P, or P - 1; `radius_P` is overwritten.
-
-    62 bits choose an angle within pi/4 of zero, bit 63 turns it by pi, bit 62 mirrors it at the
-    diagonal: four wedges, the whole circle. So near zero the sine's Taylor series needs 8 terms
-    (the ninth is below 2^-54) and cos = sqrt(1 - sin^2) loses nothing; twice as fast as numpy's
-    sin and cos, and only additions, products and one root.
-    """
-    np.copysign(radius_P, words_P.view(np.float64), out=radius_P)
-    angle_P = np.multiply((words_P << np.uint64(2)).view(np.int64), math.pi / 4 * 2.0**-63)
-    square_P = angle_P * angle_P
-    sin_P = np.full_like(angle_P, _SINE_SERIES[-1])
-    for coefficient in reversed(_SINE_SERIES[:-1]):
-        sin_P *= square_P
-        sin_P += coefficient
-    sin_P *= angle_P
-    cos_P = np.subtract(1.0, np.multiply(sin_P, sin_P, out=square_P), out=square_P)
-    np.sqrt(cos_P, out=cos_P)
-    sin_P *= radius_P
-    cos_P *= radius_P
-    mirrored_P = (words_P & _MIRROR_BIT) != 0
-    rest = second_R.size
-    np.copyto(first_P, cos_P)
-    np.copyto(first_P, sin_P, where=mirrored_P)
-    np.copyto(second_R, sin_P[:rest])
-    np.copyto(second_R, cos_P[:rest], where=mirrored_P[:rest])
+    """Write scale * sqrt(-2 ln u), with the sign that the first bit of the word says."""
+    bits_P = scratch_P.view(np.uint64)
+    np.bitwise_and(words_P, _SIXTY_THREE_BITS, out=bits_P)
+    np.copyto(out_P, bits_P.view(np.int64))
+    out_P += 0.5
+    out_P *= 2.0**-63
+    np.log(out_P, out=out_P)
+    out_P *= -2.0 * scale * scale
+    np.sqrt(out_P, out=out_P)
+    words_P &= _SIGN_BIT
+    signed_P = out_P.view(np.uint64)
+    signed_P |= words_P

@@ -28,12 +28,14 @@ def certificate_of(
 
     Args:
         plan: what the run was planned as.
-        charged_steps: steps that count as taken.
+        charged_steps: steps that count as taken. The price is that of the plan, also where they
+            are fewer (docs/decisions/0006).
         folder: where the finished model lies; its weight files enter by digest.
         engine: how per-example gradients were computed.
         record_head: hash of the last entry of the run record.
     """
-    guarantee = plan.guarantee(charged_steps)
+    priced = plan.priced_steps(charged_steps)
+    guarantee = plan.guarantee(priced)
     return {
         "version": CERTIFICATE_VERSION,
         "guarantee": {
@@ -44,7 +46,7 @@ def certificate_of(
             "max_examples_per_user": plan.max_examples_per_user,
             "accountant": plan.accountant,
         },
-        "event": dp_events.to_json(plan.event(charged_steps)),
+        "event": dp_events.to_json(plan.event(priced)),
         "plan": plan.to_json(),
         "charged_steps": charged_steps,
         "engine": engine,

@@ -11,7 +11,7 @@ Shape legend: B examples of a batch, T tokens of its longest example.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -23,10 +23,13 @@ from privacy_finetuner.errors import ConfigurationError, DatasetError
 from privacy_finetuner.training.encoding import Encoder
 from privacy_finetuner.training.records import LabelSpace, Records, label_space
 
-__all__ = ["IGNORED", "Task", "TokenizedDataset", "tokenize"]
+__all__ = ["IGNORED", "Collate", "Task", "TokenizedDataset", "tokenize"]
 
 Task: TypeAlias = Literal["causal_lm", "sequence_classification"]
 IntArray: TypeAlias = NDArray[np.int64]
+
+Collate: TypeAlias = Callable[[Sequence[Mapping[str, Any]]], dict[str, torch.Tensor]]
+"""From examples (`input_ids`, `attention_mask`, `labels`) to a batch, one row an example."""
 
 IGNORED = -100  # the label of a position that nothing is learned from, as Hugging Face has it
 
@@ -48,6 +51,7 @@ class TokenizedDataset:
             Computed from private data; not for publishing.
         label_names: the name of each class; empty for `causal_lm`.
         pad_id: the token that fills batches where the attention mask is 0.
+        collate: makes the batches instead of padding here; see `training.collation`.
     """
 
     task: Task
@@ -62,6 +66,7 @@ class TokenizedDataset:
     label_names: tuple[str, ...]
     pad_id: int
     lengths: IntArray
+    collate: Collate | None = None
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -99,6 +104,8 @@ class TokenizedDataset:
         chosen = np.asarray(indices, dtype=np.int64).reshape(-1)
         if len(chosen) and not 0 <= chosen.min() <= chosen.max() < len(self):
             raise IndexError(f"an index is outside 0..{len(self) - 1}")
+        if self.collate is not None and len(chosen):
+            return self.collate([self._example(int(index)) for index in chosen])
         width = int(self.lengths[chosen].max()) if len(chosen) else 0
         ids_BT = np.full((len(chosen), width), self.pad_id, dtype=np.int64)
         mask_BT = np.zeros((len(chosen), width), dtype=np.int64)
@@ -117,6 +124,11 @@ class TokenizedDataset:
             "attention_mask": torch.from_numpy(mask_BT),
             "labels": torch.from_numpy(labels),
         }
+
+    def _example(self, index: int) -> dict[str, Any]:
+        label = self.labels[index]
+        ids = self.input_ids[index].tolist()
+        return {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": label.tolist()}
 
     def micro_batches(
         self,

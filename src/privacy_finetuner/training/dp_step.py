@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from privacy_finetuner.training.correlated_noise import CorrelatedNoise
 from privacy_finetuner.training.engine import Clip, GradientSource
 from privacy_finetuner.training.engine.clipped_gradient import Batch, BatchRecord
 from privacy_finetuner.training.noise import GaussianNoise
@@ -47,6 +48,7 @@ def dp_step(
     noise: GaussianNoise,
     optimizer: torch.optim.Optimizer,
     loss_cap: float,
+    correlated: CorrelatedNoise | None = None,
 ) -> StepRelease:
     """Run one private step on one Poisson batch and return what it released.
 
@@ -65,13 +67,20 @@ def dp_step(
             records.append(gradient.add(batch, clip))
     finally:
         bounded = gradient.take(clip)
-    noisy = noise.privatize(
-        bounded.tensors,
-        sensitivity=bounded.sensitivity,
-        noise_multiplier=plan.gradient_noise_multiplier,
-    )
-    for parameter, total in zip(gradient.parameters, noisy, strict=True):
-        parameter.grad = total.div_(plan.expected_batch_size).to(parameter.dtype)
+    if correlated is not None:
+        updates = correlated.privatize(noise, bounded.tensors, sensitivity=bounded.sensitivity)
+        torch._foreach_div_(updates, plan.expected_batch_size)
+    else:
+        updates = bounded.tensors
+        noise.privatize_(
+            updates,
+            sensitivity=bounded.sensitivity,
+            noise_multiplier=plan.gradient_noise_multiplier,
+            divisor=plan.expected_batch_size,
+        )
+    del bounded
+    for parameter, update in zip(gradient.parameters, updates, strict=True):
+        parameter.grad = update.to(parameter.dtype)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return _release(records, clip=clip, plan=plan, noise=noise, loss_cap=loss_cap)

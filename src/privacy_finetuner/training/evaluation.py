@@ -7,23 +7,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn import functional
+from transformers import EvalPrediction
 
 from privacy_core.accounting import calibrate_noise_multiplier
 from privacy_core.dp_events import DpEvent, Gaussian
 from privacy_core.guarantee import NeighbouringRelation
-from privacy_finetuner.config import TrainOptions
+from privacy_finetuner.config import ComputeMetrics, TrainOptions
 from privacy_finetuner.results import EvaluationResult, PrivacySpent
 from privacy_finetuner.training import inputs
 from privacy_finetuner.training.datasets import TokenizedDataset
 from privacy_finetuner.training.models import LoadedModel
 from privacy_finetuner.training.noise import ROUNDING_MARGIN, GaussianNoise
-from privacy_finetuner.training.objectives import Objective, causal_lm_scores
+from privacy_finetuner.training.objectives import IGNORED, Objective, causal_lm_scores
 from privacy_runtime.world import Entropy
 
 
@@ -102,15 +105,52 @@ def released_scores(
 
 
 def exact_evaluation(
-    loaded: LoadedModel, dataset: TokenizedDataset, *, max_tokens: int
+    loaded: LoadedModel,
+    dataset: TokenizedDataset,
+    *,
+    max_tokens: int,
+    compute_metrics: ComputeMetrics | None = None,
 ) -> EvaluationResult:
-    """Exact metrics, marked as outside the guarantee."""
+    """Exact metrics, marked as outside the guarantee, with those of a caller's function."""
     objective = objective_of(loaded, dataset)
     scores = exact_scores(loaded, dataset, objective, max_tokens=max_tokens)
-    return _result(scores, objective, PrivacySpent(epsilon=0.0, delta=0.0), outside=True)
+    result = _result(scores, objective, PrivacySpent(epsilon=0.0, delta=0.0), outside=True)
+    if compute_metrics is None:
+        return result
+    predictions = all_logits(loaded, dataset, max_tokens=max_tokens)
+    return replace(result, metrics=dict(compute_metrics(predictions)))
 
 
-def released_evaluation(
+@torch.no_grad()
+def all_logits(
+    loaded: LoadedModel, dataset: TokenizedDataset, *, max_tokens: int
+) -> EvalPrediction:
+    """Logits and labels of all examples, in order, as `transformers.Trainer` hands them over.
+
+    Language models: (N, T, V) logits and (N, T) labels, padded with `IGNORED` to the longest
+    example; position t predicts token t + 1. That is N T V numbers at once: use few records.
+    """
+    order = np.concatenate(list(dataset.micro_batches(range(len(dataset)), max_tokens=max_tokens)))
+    longest = int(dataset.lengths.max())
+    logits: list[torch.Tensor] = []
+    labels: list[torch.Tensor] = []
+    for piece in _passes(loaded, dataset, max_tokens):
+        output = loaded.model(input_ids=piece["input_ids"], attention_mask=piece["attention_mask"])
+        logits_B, labels_B = output.logits.float(), piece["labels"]
+        if dataset.task == "causal_lm":
+            missing = longest - labels_B.shape[1]
+            logits_B = functional.pad(logits_B, (0, 0, 0, missing), value=IGNORED)
+            labels_B = functional.pad(labels_B, (0, missing), value=IGNORED)
+        logits.append(logits_B)
+        labels.append(labels_B)
+    back = np.argsort(order)
+    return EvalPrediction(
+        predictions=torch.cat(logits).cpu().numpy()[back],
+        label_ids=torch.cat(labels).cpu().numpy()[back],
+    )
+
+
+def released_evaluation(  # noqa: PLR0913 -- keyword-only but for what is scored and its price
     loaded: LoadedModel,
     dataset: TokenizedDataset,
     epsilon: float,
@@ -120,8 +160,12 @@ def released_evaluation(
     max_tokens: int,
     relation: NeighbouringRelation = NeighbouringRelation.ADD_OR_REMOVE_ONE,
     examples_per_unit: int = 1,
+    charged: Callable[[DpEvent], AbstractContextManager[None]] | None = None,
 ) -> tuple[EvaluationResult, DpEvent]:
-    """Metrics released with the noise that `epsilon` and `delta` ask for, and the event."""
+    """Metrics released with the noise that `epsilon` and `delta` ask for, and the event.
+
+    `charged(event)` is entered before a record is looked at, and left before anybody sees a figure.
+    """
     multiplier = calibrate_noise_multiplier(
         epsilon=epsilon,
         delta=delta,
@@ -130,17 +174,19 @@ def released_evaluation(
         accountant="gdp",
         relation=relation,
     )
+    event = Gaussian(multiplier)
     objective = objective_of(loaded, dataset)
-    scores = released_scores(
-        loaded,
-        dataset,
-        objective,
-        noise=GaussianNoise.secure(entropy),
-        noise_multiplier=multiplier * examples_per_unit,
-        max_tokens=max_tokens,
-    )
+    with nullcontext() if charged is None else charged(event):
+        scores = released_scores(
+            loaded,
+            dataset,
+            objective,
+            noise=GaussianNoise.secure(entropy),
+            noise_multiplier=multiplier * examples_per_unit,
+            max_tokens=max_tokens,
+        )
     spent = PrivacySpent(epsilon=epsilon, delta=delta)
-    return _result(scores, objective, spent, outside=False), Gaussian(multiplier)
+    return _result(scores, objective, spent, outside=False), event
 
 
 def public_evaluation(
@@ -152,9 +198,15 @@ def public_evaluation(
     dataset = inputs.read_data(options.eval_dataset, options, loaded)
 
     def evaluate() -> dict[str, Any]:
-        result = exact_evaluation(loaded, dataset, max_tokens=options.micro_batch_tokens)
+        result = exact_evaluation(
+            loaded,
+            dataset,
+            max_tokens=options.micro_batch_tokens,
+            compute_metrics=options.compute_metrics,
+        )
         loaded.model.train()
-        return result.to_dict()
+        scores = result.to_dict()
+        return {**scores.pop("metrics"), **scores}
 
     return evaluate
 

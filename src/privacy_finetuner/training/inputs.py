@@ -10,8 +10,15 @@ from typing import Any
 from privacy_finetuner.config import Source, TrainOptions
 from privacy_finetuner.errors import ConfigurationError, DatasetError, ModelLoadError
 from privacy_finetuner.training import records as record_room
+from privacy_finetuner.training.collation import collate_with
 from privacy_finetuner.training.datasets import Task, TokenizedDataset, tokenize
-from privacy_finetuner.training.models import LoadedModel, LoraSettings, apply_lora, load_model
+from privacy_finetuner.training.models import (
+    LoadedModel,
+    LoraSettings,
+    adopt_model,
+    apply_lora,
+    load_model,
+)
 
 # Texts longer than this are cut unless `max_length` says otherwise: step time grows with length,
 # and the first run should not surprise.
@@ -41,7 +48,12 @@ def prepare(
             loaded = replace(adopted, model=adapted)
     else:
         loaded = _load(model_name, records, options, task, device)
-    return loaded, _tokenize(records, options, loaded)
+    data = _tokenize(records, options, loaded)
+    if options.data_collator is not None:
+        vocabulary = loaded.model.config.get_text_config().vocab_size
+        collate = collate_with(options.data_collator, task=task, vocabulary=vocabulary)
+        data = replace(data, collate=collate)
+    return loaded, data
 
 
 def read_data(source: Source, options: TrainOptions, loaded: LoadedModel) -> TokenizedDataset:
@@ -52,6 +64,28 @@ def read_data(source: Source, options: TrainOptions, loaded: LoadedModel) -> Tok
 def load(name_or_path: str, *, device: str, task: str | None = None) -> LoadedModel:
     """Load a model for the task it was saved for, or the one named."""
     return load_model(name_or_path, task=_known(task or _saved_task(name_or_path)), device=device)
+
+
+def adopt(model: Any, tokenizer: Any, *, device: str) -> LoadedModel:
+    """Take a model object as it is: what it marks `requires_grad` is what will be trained.
+
+    Raises:
+        ConfigurationError: it comes without its tokenizer, or trains nothing.
+        ModelLoadError: model and tokenizer do not belong together.
+    """
+    if tokenizer is None:
+        raise ConfigurationError(
+            f"a {type(model).__name__} object needs its tokenizer: PrivateTrainer(model, config, "
+            "tokenizer=...); nothing was started"
+        )
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ConfigurationError(
+            f"no parameter of the {type(model).__name__} has requires_grad; nothing was started"
+        )
+    kind = str(getattr(model, "active_peft_config", None) and model.active_peft_config.task_type)
+    is_classifier = "SequenceClassification" in type(model).__name__ or "SEQ_CLS" in kind
+    task: Task = "sequence_classification" if is_classifier else "causal_lm"
+    return adopt_model(model, tokenizer, task=task, device=device)
 
 
 def _saved_task(name_or_path: str) -> str:

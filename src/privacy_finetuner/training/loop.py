@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,16 +15,21 @@ import torch
 
 from privacy_finetuner.config import PerformanceFlags, TrainingConfig
 from privacy_finetuner.results import EpochRecord
-from privacy_finetuner.training import checkpoint
+from privacy_finetuner.training import checkpoint, noise_state
 from privacy_finetuner.training.checkpoint import EpochSums, LoopState
+from privacy_finetuner.training.correlated_noise import CorrelatedNoise
+from privacy_finetuner.training.cyclic_sampling import CyclicPoissonSampler
 from privacy_finetuner.training.datasets import TokenizedDataset
 from privacy_finetuner.training.dp_step import StepRelease, dp_step
 from privacy_finetuner.training.engine import Clip, ClipRule, GradientSource
+from privacy_finetuner.training.metering import Meter, RecordOnly
 from privacy_finetuner.training.models import LoadedModel
 from privacy_finetuner.training.noise import ROUNDING_MARGIN, GaussianNoise
 from privacy_finetuner.training.plan import COUNT_SENSITIVITY, DPTrainingPlan
 from privacy_finetuner.training.run_record import RunRecord
 from privacy_finetuner.training.sampling import Sampler
+from privacy_finetuner.training.update import Update
+from privacy_finetuner.training.user_batches import UserBatches
 
 # Steps are reserved on disk in groups: a crash loses at most this many that never ran.
 _RESERVED_AHEAD: Final = 8
@@ -58,13 +63,16 @@ class Run:
     gradient: GradientSource
     sampler: Sampler
     noise: GaussianNoise
-    optimizer: torch.optim.Optimizer
+    update: Update
     record: RunRecord
     state: LoopState
     folder: Path
     loss_cap: float
     evaluate: Callable[[], dict[str, Any]] | None = None
     keep_checkpoints: int = 3
+    correlated: CorrelatedNoise | None = None
+    users: UserBatches | None = None
+    meter: Meter = field(default_factory=RecordOnly)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -75,8 +83,9 @@ class Run:
 def steps(run: Run) -> Iterator[StepRecord]:
     """Run the remaining steps of the plan, yielding after each.
 
-    Guarantee: a step runs only after its reservation is on the disk, and no step beyond
-    `plan.steps` runs at all. Closing the iterator between steps loses nothing: call `save` then.
+    Guarantee: a step runs only after its reservation is in the ledger, if there is one, and on the
+    disk; no step beyond `plan.steps` runs at all. Closing the iterator between steps loses nothing:
+    call `save` then.
 
     Raises:
         NonFiniteLoss: the step was not applied; the newest checkpoint is intact.
@@ -85,10 +94,10 @@ def steps(run: Run) -> Iterator[StepRecord]:
     plan, state = run.plan, run.state
     while state.step < plan.steps:
         if run.record.state.charged_steps <= state.step:
-            run.record.reserve(min(state.step + _RESERVED_AHEAD, plan.steps))
-        rate = learning_rate(run.training, step=state.step, steps=plan.steps)
-        for group in run.optimizer.param_groups:
-            group["lr"] = rate
+            until = min(state.step + _RESERVED_AHEAD, plan.steps)
+            run.meter.watermark(until)
+            run.record.reserve(until)
+        rate = run.update.prepare(state.step, state.clip_norm)
         clip = Clip(state.clip_norm, ClipRule(plan.clip_rule))
         release = dp_step(
             run.gradient,
@@ -96,10 +105,12 @@ def steps(run: Run) -> Iterator[StepRecord]:
             clip=clip,
             plan=plan,
             noise=run.noise,
-            optimizer=run.optimizer,
+            optimizer=run.update.optimizer,
             loss_cap=run.loss_cap,
+            correlated=run.correlated,
         )
         state.step += 1
+        run.update.follow(state.step)
         _account(run, release)
         if state.step % run.training.save_steps == 0 and state.step < plan.steps:
             save(run)
@@ -117,49 +128,27 @@ def save(run: Run) -> Path:
     path = run.folder / checkpoint.checkpoint_name(run.state.step)
     if run.record.state.checkpoint == path.name and path.exists():
         return path  # this very state is on the disk already
-    path = checkpoint.save_checkpoint(run.folder, run.loaded, run.optimizer, run.state)
+    path = checkpoint.save_checkpoint(run.folder, run.loaded, run.update.optimizer, run.state)
     run.record.settle(run.state.step, checkpoint=path.name)
+    if run.correlated is not None and isinstance(run.sampler, CyclicPoissonSampler):
+        noise_state.write(run.folder, run.state.step, run.sampler, run.correlated)
     checkpoint.remove_old(run.folder, run.keep_checkpoints)
     return path
 
 
-def learning_rate(training: TrainingConfig, *, step: int, steps: int) -> float:
-    """The learning rate of the step after `step` steps: linear warm-up, then the schedule."""
-    peak = training.learning_rate
-    if step < training.warmup_steps:
-        return peak * (step + 1) / training.warmup_steps
-    progress = (step - training.warmup_steps) / max(1, steps - training.warmup_steps)
-    match training.lr_schedule:
-        case "linear":
-            return peak * (1 - progress)
-        case "cosine":
-            return peak * 0.5 * (1 + math.cos(math.pi * progress))
-        case "constant":
-            return peak
-
-
-def make_optimizer(
-    training: TrainingConfig, parameters: list[torch.nn.Parameter]
-) -> torch.optim.Optimizer:
-    """The optimizer by name. It sees noisy gradients only, so it is post-processing."""
-    match training.optimizer:
-        case "adamw":
-            return torch.optim.AdamW(
-                parameters, lr=training.learning_rate, weight_decay=training.weight_decay
-            )
-        case "adam":
-            return torch.optim.Adam(parameters, lr=training.learning_rate)
-        case "sgd":
-            return torch.optim.SGD(
-                parameters, lr=training.learning_rate, weight_decay=training.weight_decay
-            )
+def evaluate(run: Run) -> None:
+    """Score the public records, where there are any, as the model would be handed over now."""
+    if run.evaluate is not None:
+        with run.update.averaged():
+            run.state.evaluations.append({"step": run.state.step, **run.evaluate()})
 
 
 def _micro_batches(run: Run) -> Iterator[dict[str, torch.Tensor]]:
     indices = run.sampler.draw()
-    pieces = run.dataset.micro_batches(indices, max_tokens=run.flags.micro_batch_tokens)
+    source = run.dataset if run.users is None else run.users
+    pieces = source.micro_batches(indices, max_tokens=run.flags.micro_batch_tokens)
     for piece in pieces:
-        yield {name: t.to(run.loaded.device) for name, t in run.dataset.batch(piece).items()}
+        yield {name: t.to(run.loaded.device) for name, t in source.batch(piece).items()}
 
 
 def _account(run: Run, release: StepRelease) -> None:
@@ -178,8 +167,8 @@ def _account(run: Run, release: StepRelease) -> None:
         state.epochs.append(_epoch_record(run))
         state.sums = EpochSums()
     every = run.training.eval_steps
-    if run.evaluate is not None and every is not None and state.step % every == 0:
-        state.evaluations.append({"step": state.step, **run.evaluate()})
+    if every is not None and state.step % every == 0:
+        evaluate(run)
 
 
 def next_clip_norm(clip_norm: float, below_bound: float, plan: DPTrainingPlan) -> float:

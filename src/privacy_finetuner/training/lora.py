@@ -32,6 +32,10 @@ class LoraSettings:
         dropout: probability of dropping an input of an adapter; 0 <= dropout < 1.
         target_modules: names of the layers that get an adapter, in full or their last part;
             `None` means every linear layer but the output embedding and the classification head.
+        dora: train the length of every output's weight vector apart from its direction (Liu et
+            al. 2024, arXiv:2402.09353).
+        base_bits: hold the frozen base in 4 or 8 bits (QLoRA, Dettmers et al. 2023), with
+            bitsandbytes; only while loading. The adapters stay float32.
 
     Raises:
         ConfigurationError: a number is out of range.
@@ -41,6 +45,8 @@ class LoraSettings:
     alpha: float | None = None
     dropout: float = 0.0
     target_modules: tuple[str, ...] | None = None
+    dora: bool = False
+    base_bits: int | None = None
 
     def __post_init__(self) -> None:
         if self.rank < 1:
@@ -49,6 +55,8 @@ class LoraSettings:
             raise ConfigurationError(f"LoRA alpha is {self.alpha}, expected more than 0")
         if not 0 <= self.dropout < 1:
             raise ConfigurationError(f"LoRA dropout is {self.dropout}, expected 0 <= dropout < 1")
+        if self.base_bits not in (None, 4, 8):
+            raise ConfigurationError(f"LoRA base_bits is {self.base_bits}, expected 4 or 8")
         if self.target_modules is not None and not self.target_modules:
             raise ConfigurationError("LoRA target_modules is empty; leave it out for all linear")
 
@@ -67,6 +75,11 @@ def apply_lora(model: Any, settings: LoraSettings, task: str) -> Any:
     Raises:
         ConfigurationError: a target names no linear layer, or there is none to adapt.
     """
+    if settings.base_bits is not None and not getattr(model, "is_quantized", False):
+        raise ConfigurationError(
+            f"base_bits is {settings.base_bits}, and the model is in memory already: a base is "
+            "quantised while it is loaded; give the model's name or folder"
+        )
     linear = dict(_linear_layers(model))
     head = _head_names(model) if task == "sequence_classification" else []
     targets = _targets(model, linear, head, settings.target_modules)
@@ -79,6 +92,7 @@ def apply_lora(model: Any, settings: LoraSettings, task: str) -> Any:
         modules_to_save=head or None,
         fan_in_fan_out=all(isinstance(layer, Conv1D) for layer in adapted),
         bias="none",
+        use_dora=settings.dora,
         task_type=TaskType.SEQ_CLS if task == "sequence_classification" else TaskType.CAUSAL_LM,
     )
     with peft_warnings_settled():

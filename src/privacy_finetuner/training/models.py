@@ -31,6 +31,7 @@ from safetensors import SafetensorError
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from privacy_finetuner.errors import CheckpointError, ConfigurationError, ModelLoadError
+from privacy_finetuner.training.adapters import AdapterSettings, adapt
 from privacy_finetuner.training.datasets import Task
 from privacy_finetuner.training.lora import LoraSettings, apply_lora
 from privacy_finetuner.training.pretrained import (
@@ -41,6 +42,7 @@ from privacy_finetuner.training.pretrained import (
     load_adapter,
     load_tokenizer,
     load_weights,
+    quantization,
     refuse_missing_folder,
     set_pad_token,
     without_progress_bars,
@@ -124,7 +126,7 @@ def load_model(
     label_names: Sequence[str] | None = None,
     device: str = "auto",
     dtype: str = "auto",
-    lora: LoraSettings | None = None,
+    lora: AdapterSettings | None = None,
     trust_remote_code: bool = False,
 ) -> LoadedModel:
     """Load a model and its tokenizer from a local folder or by hub name.
@@ -139,7 +141,7 @@ def load_model(
         label_names: names of the classes; gives `num_labels` when that is left out.
         device: `auto` (cuda, then mps, then cpu) or a torch device.
         dtype: `auto` (see the module's notes), `float32` or `bfloat16`.
-        lora: put adapters on the model and train only them.
+        lora: put adapters on the model, or choose a part of it, and train only that.
         trust_remote_code: run model code that comes with the weights.
 
     Raises:
@@ -160,6 +162,7 @@ def load_model(
         "dtype": _dtype(dtype, place, has_adapters=lora is not None or adapter is not None),
         "trust_remote_code": trust_remote_code,
         **_label_options(task, num_labels, label_names),
+        **quantization(lora.base_bits if isinstance(lora, LoraSettings) else None),
     }
     tokenizer = load_tokenizer(
         adapter if adapter is not None and has_tokenizer(adapter) else name,
@@ -180,7 +183,7 @@ def adopt_model(
     *,
     task: Task = "causal_lm",
     device: str = "auto",
-    lora: LoraSettings | None = None,
+    lora: AdapterSettings | None = None,
 ) -> LoadedModel:
     """Take a model and tokenizer that are already in memory; both are changed in place.
 
@@ -209,8 +212,9 @@ def adopt_model(
     # than the one batches are padded with, an example's output would depend on its batch.
     model.config.pad_token_id = tokenizer.pad_token_id
     if lora is not None:
-        model = apply_lora(model, lora, task)
-    model.to(place)
+        model = adapt(model, lora, task)
+    if not getattr(model, "is_quantized", False):  # placed by its loader
+        model.to(place)
     model.train()
     return LoadedModel(
         model=model,

@@ -11,23 +11,7 @@ Notable choices, each with its reason:
   step s, added exactly, and only then turned back into floating point.
 - *No rejection.* Every sample takes the same steps: no sampler's retries to be timed.
 
-Why the lattice is exact accounting. With whole numbers a = round(g/s) and Z Gaussian,
-a + round(Z/s) = round(a + Z/s): rounding the ideal Gaussian mechanism applied to the rounded sum,
-that is post-processing. No discrete-Gaussian accounting is needed.
-
-Why `ROUNDING_MARGIN` is 2e-3. Two neighbouring sums are at most C apart in L2. Rounding moves each
-of d coordinates by at most s/2, in both sums: at most s * sqrt(d) together. With s = C * 2^-k and
-2^k >= 1000 * sqrt(d) that is at most 1e-3 * C. Scaling by 1/s in float64 moves a coordinate by at
-most 2^-3 * s (|g| <= 2^50 * s is enforced), in both sums 0.25e-3 * C. The remaining 0.75e-3 * C is
-room for the rounding of the engine's own summation. So the rounded sums are at most (1 + 2e-3) * C
-apart, and noise of standard deviation noise_multiplier * (1 + 2e-3) * C is at least what
-`Gaussian(noise_multiplier)` prices.
-
-What remains. (1) Pairwise float32 summation of B gradients that all point the same way can err by
-B * log2(B) * 2^-24 * C: inside the room up to B = 600, in the worst case; gradients that do not
-align need far less, and adding micro-batches in float64 removes the limit. (2) Z is a
-float64, so the probability of one lattice point is off by a relative 2^-52 * |Z|/s, about 2^-32 for
-10^6 coordinates. Neither is part of the reported delta.
+The lattice and its margin are derived in `lattice_release`.
 
 Shapes: N samples (coordinates), P = ceil(N / 2) Box-Muller pairs, W = 2 P words.
 """
@@ -35,12 +19,9 @@ Shapes: N samples (coordinates), P = ceil(N / 2) Box-Muller pairs, W = 2 P words
 from __future__ import annotations
 
 import itertools
-import math
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Final, NoReturn, Protocol, Self, TypeAlias
+from typing import Final, NoReturn, Protocol, Self
 
 import numpy as np
 import torch
@@ -48,25 +29,24 @@ from torch import Tensor
 
 from privacy_core.errors import InvalidParameter
 from privacy_finetuner.training.box_muller import Floats, box_muller
+from privacy_finetuner.training.lattice_release import (
+    ROUNDING_MARGIN,
+    LatticeRelease,
+    Segment,
+    lattice_step,
+    length_of,
+    segments,
+)
 from privacy_runtime.keystream import WORD_BYTES, KeyStream, KeyStreamReused, process_mark
 from privacy_runtime.world import Entropy
 
-ROUNDING_MARGIN: Final = 2e-3
+__all__ = ["ROUNDING_MARGIN", "GaussianNoise", "lattice_step"]
 
-# Cells of the lattice per unit of sensitivity and sqrt(coordinate): rounding costs 1/1000.
-_CELLS: Final = 1000.0
-# Samples made at once by one thread: 2 MiB of buffers. The arithmetic is numpy's, which runs on the
-# calling thread alone: torch would open threads of its own under ours (for log and cos from 2^11
-# elements on, for copies from 2^15), whose barriers on a busy machine cost ten times the work.
-_CHUNK: Final = 2**16
-_SEGMENT: Final = 2**15
-_LARGEST_SUM_IN_STEPS: Final = 2.0**50
-_LARGEST_NOISE_IN_STEPS: Final = 2.0**52
-_LARGEST_NORMAL: Final = 9.5
-_FLOATS: Final = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-
-# A run of coordinates: index of the tensor, first and last + 1 position in it.
-_Segment: TypeAlias = tuple[int, int, int]
+# Samples made at once by one thread: 2.5 MiB of buffers. Longer passes would leave the cache; with
+# shorter ones the threads mostly hand the interpreter to each other. The arithmetic is numpy's,
+# which runs on the calling thread alone: torch would open threads of its own under ours, whose
+# barriers on a busy machine cost ten times the work.
+_CHUNK: Final = 2**17
 
 
 class _Words(Protocol):
@@ -128,11 +108,12 @@ class GaussianNoise:
         if count < 0:
             raise InvalidParameter("count", found=count, expected="a whole number >= 0")
         z_N = np.empty(count, dtype=np.float64)
-        chunks = list(_chunks([count]))
-        ends = list(itertools.accumulate(_length(chunk) for chunk in chunks))
+        chunks = list(segments([count], room=_CHUNK))
+        ends = list(itertools.accumulate(length_of(chunk) for chunk in chunks))
 
         def fill(at: int, span: _Words, scratch: _Scratch) -> None:
-            scratch.normal_from(span, z_N[ends[at] - _length(chunks[at]) : ends[at]])
+            length = length_of(chunks[at])
+            z_N[ends[at] - length : ends[at]] = scratch.normal(span, length, scale=1.0)
 
         self._for_each_chunk(chunks, fill)
         return torch.from_numpy(z_N)
@@ -170,32 +151,70 @@ class GaussianNoise:
         Source: Dwork and Roth 2014, appendix A (Gaussian mechanism); Box and Muller 1958; the
         module docstring derives the lattice and the margin.
         """
-        _require_floats(sums)
-        step = lattice_step(sensitivity, coordinates=sum(part.numel() for part in sums))
-        scale = _noise_scale(sensitivity, noise_multiplier, step=step)
-        flat_sums = [part.detach().to("cpu").contiguous().view(-1) for part in sums]
-        release = _Release(
-            sums=flat_sums,
-            outputs=[torch.empty_like(flat) for flat in flat_sums],
-            step=step,
-            scale=scale,
+        flat_sums = [part.detach().to("cpu", copy=True).reshape(-1) for part in sums]
+        self._add_noise(
+            LatticeRelease(flat_sums, sensitivity=sensitivity, noise_multiplier=noise_multiplier),
+            flat_sums,
         )
-        chunks = list(_chunks([flat.numel() for flat in flat_sums]))
-
-        def release_one(at: int, span: _Words, scratch: _Scratch) -> None:
-            _release_chunk(release, chunks[at], span, scratch)
-
-        self._for_each_chunk(chunks, release_one)
         return [
-            output.view(part.shape).to(part.device)
-            for output, part in zip(release.outputs, sums, strict=True)
+            flat.view(part.shape).to(part.device)
+            for flat, part in zip(flat_sums, sums, strict=True)
         ]
 
+    def privatize_(
+        self,
+        sums: Sequence[Tensor],
+        *,
+        sensitivity: float,
+        noise_multiplier: float,
+        divisor: float = 1.0,
+    ) -> None:
+        """Replace the sums by what `privatize` would return, over `divisor`: no second copy.
+
+        Guarantee: as `privatize`; the division is post-processing. When the call is refused the
+        sums are set to zero, so that nothing of them can be released by mistake.
+
+        Args:
+            sums: floating-point tensors that share no memory with each other; overwritten.
+            sensitivity: as for `privatize`.
+            noise_multiplier: as for `privatize`.
+            divisor: a public number > 0.
+
+        Raises:
+            InvalidParameter: as `privatize`.
+        """
+        in_place = [part.detach() for part in sums]
+        try:
+            flat_sums = [part.to("cpu").reshape(-1) for part in in_place]
+            release = LatticeRelease(
+                flat_sums,
+                sensitivity=sensitivity,
+                noise_multiplier=noise_multiplier,
+                divisor=divisor,
+            )
+            self._add_noise(release, flat_sums)
+        except BaseException:
+            for part in in_place:
+                part.zero_()
+            raise
+        for part, flat in zip(in_place, flat_sums, strict=True):
+            if part.device.type != "cpu" or not part.is_contiguous():
+                part.copy_(flat.view(part.shape))
+
+    def _add_noise(self, release: LatticeRelease, flat_sums: Sequence[Tensor]) -> None:
+        chunks = list(segments([flat.numel() for flat in flat_sums], room=_CHUNK))
+
+        def replace(at: int, span: _Words, scratch: _Scratch) -> None:
+            noise_N = scratch.normal(span, length_of(chunks[at]), scale=release.scale)
+            release.replace(chunks[at], noise_N, scratch.second(noise_N.size))
+
+        self._for_each_chunk(chunks, replace)
+
     def _for_each_chunk(
-        self, chunks: Sequence[Sequence[_Segment]], act: Callable[[int, _Words, _Scratch], None]
+        self, chunks: Sequence[Sequence[Segment]], act: Callable[[int, _Words, _Scratch], None]
     ) -> None:
         """Call `act` for every chunk with words of its own, spread over the threads."""
-        lengths = [_length(chunk) for chunk in chunks]
+        lengths = [length_of(chunk) for chunk in chunks]
         spans = self._source.reserve([_words_bytes(length) for length in lengths])
         workers = min(torch.get_num_threads() if self._source.parallel else 1, len(chunks))
 
@@ -217,24 +236,6 @@ class GaussianNoise:
     def __reduce__(self) -> NoReturn:
         """Refuse pickling and copying."""
         raise KeyStreamReused("a noise source cannot be copied: the copy would repeat its noise")
-
-
-def lattice_step(sensitivity: float, *, coordinates: int) -> float:
-    """Return s = sensitivity * 2^-k with the smallest k such that 2^k >= 1000 * sqrt(coordinates).
-
-    Args:
-        sensitivity: C > 0 and finite, large enough that s is a normal float64.
-        coordinates: number of coordinates released together, >= 0 (0 counts as 1).
-
-    Raises:
-        InvalidParameter: `sensitivity` is outside its domain.
-    """
-    step = sensitivity * 2.0 ** -math.ceil(math.log2(_CELLS * math.sqrt(max(coordinates, 1))))
-    if not sys.float_info.min <= step < math.inf:
-        raise InvalidParameter(
-            "sensitivity", found=sensitivity, expected="a finite number > 0 (and not below 1e-290)"
-        )
-    return step
 
 
 class _KeyStreamWords:
@@ -280,73 +281,22 @@ class _Scratch:
     """One thread's buffers, reused from chunk to chunk."""
 
     def __init__(self, count: int) -> None:
-        self._words_W = np.empty(2 * _pairs(count), dtype=np.uint64)
-        self.z_N = np.empty(count, dtype=np.float64)
-        self.sum_N = np.empty(count, dtype=np.float64)
+        pairs = _pairs(count)
+        self._words_W = np.empty(2 * pairs, dtype=np.uint64)
+        self._samples_W = np.empty(2 * pairs, dtype=np.float64)
+        self._spare_P = np.empty(pairs, dtype=np.float64)
 
-    def normal_from(self, span: _Words, out_N: Floats) -> None:
-        """Fill `out_N` with the standard normal samples that the words of `span` stand for."""
-        words_W = self._words_W[: 2 * _pairs(out_N.size)]
+    def normal(self, span: _Words, count: int, *, scale: float) -> Floats:
+        """The N(0, scale^2) samples that the words of `span` stand for, until the next call."""
+        pairs = _pairs(count)
+        words_W, samples_W = self._words_W[: 2 * pairs], self._samples_W[: 2 * pairs]
         span.read_into(words_W.data.cast("B"))
-        box_muller(words_W, out_N)
+        box_muller(words_W, samples_W, self._spare_P[:pairs], scale=scale)
+        return samples_W[:count]
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Release:
-    """One call of `privatize`: what is read, what is written, and the lattice between them."""
-
-    sums: Sequence[Tensor]  # flat, contiguous, on the CPU
-    outputs: Sequence[Tensor]  # as `sums`
-    step: float  # s, in the units of the sums
-    scale: float  # standard deviation of the noise, in steps
-
-
-def _release_chunk(
-    release: _Release, chunk: Sequence[_Segment], span: _Words, scratch: _Scratch
-) -> None:
-    """Write s * (round(g / s) + round(scale * Z)) for the coordinates of one chunk."""
-    count = _length(chunk)
-    noise_N, sum_N = scratch.z_N[:count], scratch.sum_N[:count]
-    gathered_N = torch.from_numpy(sum_N)  # the same memory; torch converts every float type
-    at = 0
-    for index, start, stop in chunk:
-        gathered_N[at : at + stop - start].copy_(release.sums[index][start:stop])
-        at += stop - start
-    sum_N *= 1.0 / release.step
-    _require_on_lattice(sum_N, release)
-    scratch.normal_from(span, noise_N)
-    noise_N *= release.scale
-    # Whole numbers below 2^53: float64 holds and adds them exactly.
-    np.rint(sum_N, out=sum_N)
-    np.rint(noise_N, out=noise_N)
-    sum_N += noise_N
-    sum_N *= release.step
-    at = 0
-    for index, start, stop in chunk:
-        release.outputs[index][start:stop].copy_(gathered_N[at : at + stop - start])
-        at += stop - start
-
-
-def _chunks(sizes: Sequence[int]) -> Iterator[list[_Segment]]:
-    """Cut tensors of these sizes into chunks of `_CHUNK` coordinates; small tensors share one."""
-    chunk: list[_Segment] = []
-    room = _CHUNK
-    for index, size in enumerate(sizes):
-        start = 0
-        while start < size:
-            stop = min(size, start + room, start + _SEGMENT)
-            chunk.append((index, start, stop))
-            room -= stop - start
-            start = stop
-            if room == 0:
-                yield chunk
-                chunk, room = [], _CHUNK
-    if chunk:
-        yield chunk
-
-
-def _length(chunk: Sequence[_Segment]) -> int:
-    return sum(stop - start for _, start, stop in chunk)
+    def second(self, count: int) -> Floats:
+        """A buffer beside the samples: the words they were made from are used up."""
+        return self._words_W.view(np.float64)[:count]
 
 
 def _pairs(count: int) -> int:
@@ -356,44 +306,3 @@ def _pairs(count: int) -> int:
 def _words_bytes(count: int) -> int:
     """Return the bytes of key stream that `count` samples take: 16 per pair, one AES block."""
     return 2 * _pairs(count) * WORD_BYTES
-
-
-def _noise_scale(sensitivity: float, noise_multiplier: float, *, step: float) -> float:
-    """Return the noise's standard deviation in lattice steps."""
-    if not 0 < noise_multiplier < math.inf:
-        raise InvalidParameter(
-            "noise_multiplier", found=noise_multiplier, expected="a finite number > 0"
-        )
-    scale = noise_multiplier * (1 + ROUNDING_MARGIN) * (sensitivity / step)
-    if scale * _LARGEST_NORMAL > _LARGEST_NOISE_IN_STEPS:
-        limit = _LARGEST_NOISE_IN_STEPS * noise_multiplier / (scale * _LARGEST_NORMAL)
-        raise InvalidParameter(
-            "noise_multiplier", found=noise_multiplier, expected=f"at most {limit:.3g} here"
-        )
-    return scale
-
-
-def _require_floats(sums: Sequence[Tensor]) -> None:
-    for index, part in enumerate(sums):
-        if part.dtype not in _FLOATS:
-            raise InvalidParameter(
-                f"sums[{index}]", found=part.dtype, expected="a floating-point tensor"
-            )
-
-
-def _require_on_lattice(steps_N: Floats, release: _Release) -> None:
-    """Refuse a chunk with a coordinate that has no lattice point; name tensors, not values."""
-    # Written so that NaN, which min and max pass on, is refused too.
-    if steps_N.min() >= -_LARGEST_SUM_IN_STEPS and steps_N.max() <= _LARGEST_SUM_IN_STEPS:
-        return
-    limit = _LARGEST_SUM_IN_STEPS * release.step
-    places = [
-        index
-        for index, flat in enumerate(release.sums)
-        if not bool((flat.to(torch.float64).abs() <= limit).all())
-    ]
-    raise InvalidParameter(
-        "sums",
-        found=f"coordinates that are not finite or too large, in tensors {places}",
-        expected=f"finite coordinates, at most {limit:.3g} in size; nothing is released",
-    )

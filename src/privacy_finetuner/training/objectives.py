@@ -19,6 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from privacy_finetuner.training.token_losses import token_scores
+
 IGNORED = -100
 Task = Literal["causal_lm", "sequence_classification"]
 
@@ -54,21 +56,16 @@ def causal_lm_scores(
     output = model(
         input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False
     )
-    logits_BTV = output.logits
+    # A soft prompt stands in front of the tokens; its own positions predict nothing.
+    logits_BTV = output.logits[:, -batch["labels"].shape[1] :]
     # Shifting the labels instead of the logits saves a copy of the largest tensor of the step.
     targets_BT = functional.pad(batch["labels"][:, 1:], (0, 1), value=IGNORED)
-    losses_BT = functional.cross_entropy(
-        logits_BTV.flatten(0, 1).float(),
-        targets_BT.flatten(),
-        ignore_index=IGNORED,
-        reduction="none",
-    ).view_as(targets_BT)
-    supervised_BT = targets_BT != IGNORED
-    tokens_B = supervised_BT.sum(dim=1)
+    losses_N, hits_N = token_scores(logits_BTV.flatten(0, 1), targets_BT.flatten(), ignored=IGNORED)
+    losses_B = losses_N.view_as(targets_BT).sum(dim=1)
+    hits_B = hits_N.view_as(targets_BT).sum(dim=1)
+    tokens_B = (targets_BT != IGNORED).sum(dim=1)
     divisor_B = tokens_B.clamp(min=1)
-    with torch.no_grad():
-        hits_BT = (logits_BTV.argmax(dim=-1) == targets_BT) & supervised_BT
-    return losses_BT.sum(dim=1) / divisor_B, hits_BT.sum(dim=1) / divisor_B, tokens_B
+    return losses_B / divisor_B, hits_B / divisor_B, tokens_B
 
 
 def classification_scores(model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:

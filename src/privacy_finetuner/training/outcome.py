@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from privacy_core import dp_events
+from privacy_finetuner.errors import PrivacyBudgetExhaustedException
 from privacy_finetuner.results import (
     PrivacyGuarantees,
     PrivacyReport,
@@ -25,17 +26,17 @@ TRAINING_RESULT: Final = "training_result.json"
 
 
 def release_of(opened: OpenedRun, job_id: str, *, at: str) -> Release | None:
-    """What a run has cost so far by its record, however it ended; `None` when no step began."""
+    """What a run costs once it has begun, however it ended: its plan. `None` when no step began."""
     plan, charged = opened.run.plan, opened.run.record.state.charged_steps
     if not charged:
         return None
     return Release(
         what="training",
         job_id=job_id,
-        epsilon=plan.epsilon(charged),
+        epsilon=plan.epsilon(),
         delta=plan.delta,
         at=at,
-        event=dp_events.to_json(plan.event(charged)),
+        event=dp_events.to_json(plan.event()),
     )
 
 
@@ -45,25 +46,26 @@ def result_of(
     """The result of a finished run."""
     run, plan = opened.run, opened.run.plan
     charged = run.record.state.charged_steps
+    priced = plan.priced_steps(charged)
     return TrainingResult(
         final_model=run.loaded.model,
         training_history=history,
-        privacy_spent=PrivacySpent(epsilon=plan.epsilon(charged), delta=plan.delta),
+        privacy_spent=PrivacySpent(epsilon=plan.epsilon(priced), delta=plan.delta),
         checkpoints=[str(path) for path in opened.checkpoints()],
         output_dir=str(run.folder),
         job_id=job_id,
-        steps=plan.steps,
+        steps=charged,
         sample_rate=plan.sampling_probability,
         noise_multiplier=plan.noise_multiplier,
         clip_norm=run.state.clip_norm,
-        guarantee=plan.guarantee(charged),
+        guarantee=plan.guarantee(priced),
         duration_s=duration_s,
         engine=opened.engine,
         examples=len(run.dataset),
         truncated=run.dataset.truncated,
         dropped=run.dataset.dropped,
         unsupervised=run.dataset.unsupervised,
-        notes=[*run.loaded.notes, *opened.notes, *_warnings(plan), *notes],
+        notes=[*run.loaded.notes, *opened.notes, *_warnings(plan), *_stop(plan, charged), *notes],
     )
 
 
@@ -73,6 +75,7 @@ def report_of(
     """What was promised, spent and left; every figure public or released."""
     last = history.epochs[-1] if history.epochs else None
     account = book.to_json()
+    priced = plan.priced_steps(charged_steps) if plan else 0
     return PrivacyReport(
         privacy_spent=book.spent,
         privacy_remaining=book.remaining,
@@ -92,8 +95,8 @@ def report_of(
             "statistics_noise_multiplier": plan.statistics_noise_multiplier if plan else None,
             "generator": plan.noise_generator if plan else None,
         },
-        theoretical_guarantees=_guarantees(plan, charged_steps) if plan else None,
-        event=dp_events.to_json(plan.event(charged_steps)) if plan else None,
+        theoretical_guarantees=_guarantees(plan, priced) if plan else None,
+        event=dp_events.to_json(plan.event(priced)) if plan else None,
         grants=account["grants"],
         releases=account["releases"],
     )
@@ -117,12 +120,41 @@ def write_outcome(opened: OpenedRun, result: TrainingResult, report: PrivacyRepo
         write_atomic(run.folder / name, _json_bytes(document))
 
 
+def raise_if_ended_by_budget(opened: OpenedRun, result: TrainingResult, left: PrivacySpent) -> None:
+    """Tell a run that its budget was over before its epochs were.
+
+    Raises:
+        PrivacyBudgetExhaustedException: with the result; everything is written.
+    """
+    plan = opened.run.plan
+    if plan.steps < plan.steps_asked:
+        raise PrivacyBudgetExhaustedException(
+            epsilon_requested=plan.epsilon(plan.steps + 1),
+            epsilon_remaining=left.epsilon,
+            delta_requested=plan.delta,
+            delta_remaining=left.delta,
+            state=f"stopped before step {plan.steps + 1} of {plan.steps_asked}; "
+            f"the model and its report are in {opened.run.folder}",
+            result=result,
+        )
+
+
 def _warnings(plan: DPTrainingPlan) -> list[str]:
     if plan.delta * plan.examples <= 1:
         return []
     return [
         f"delta {plan.delta:g} is above 1/n for n = {plan.examples} records: such a delta "
         "permits publishing some record whole; choose one well below 1/n"
+    ]
+
+
+def _stop(plan: DPTrainingPlan, charged: int) -> list[str]:
+    """What a run that ended before its plan should know of its price."""
+    if not 0 < charged < plan.steps:
+        return []
+    return [
+        f"stopped after {charged} of {plan.steps} steps; when to stop may follow from what was "
+        "released, so the whole plan counts as spent"
     ]
 
 

@@ -12,23 +12,35 @@ One step of the plan releases up to three Gaussian sums over the *same* Poisson 
 Together they are one Gaussian mechanism with multiplier `noise_multiplier`, because
 1 / noise_multiplier^2 is the sum of the three 1 / multiplier^2. So the loss curve that people want
 to look at is inside the guarantee, for about one per cent more noise on the gradient.
+
+With correlated noise (`training.noise_choice`) batches come from groups that take turns. A unit
+then takes part at most once in `groups` steps, and the three sums of *that* step are one Gaussian
+mechanism on it: the gradient's part is spread over the steps that follow, at the same price.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from typing import Any, Final
 
 from privacy_core import dp_events
-from privacy_core.accounting import calibrate_noise_multiplier, dp_sgd_event, epsilon_of
+from privacy_core.accounting import dp_sgd_event, epsilon_of
 from privacy_core.dp_events import Composed, DpEvent, Gaussian, PoissonSampled, SelfComposed
 from privacy_core.guarantee import Guarantee, NeighbouringRelation, PrivacyUnit
+from privacy_core.mechanisms.matrix_factorization import (
+    BandedToeplitz,
+    BufferedToeplitz,
+    Correlation,
+    inverse_series,
+)
 from privacy_finetuner.config import PrivacyConfig, TrainingConfig, steps_of
-from privacy_finetuner.errors import ConfigurationError, PrivacyBudgetExhaustedException
+from privacy_finetuner.errors import ConfigurationError
+from privacy_finetuner.training.noise_choice import Scenario, noise_factor
 
-PLAN_VERSION: Final = 1
+PLAN_VERSION: Final = 2
 
 # The side releases get this many times the noise of the whole, so that each costs the gradient half
 # a per cent. Andrew et al. 2021, section 3.2, use a twentieth of the batch size for the count: we
@@ -46,8 +58,11 @@ class DPTrainingPlan:
     """Everything that decides a run's guarantee.
 
     `noise_multiplier` is the priced one: the run is `steps` Poisson-sampled Gaussian mechanisms
-    with it. `gradient_noise_multiplier` is what the gradient really gets, a little more.
+    with it. `gradient_noise_multiplier` is what is left of it for the gradient, a little more.
     `steps_asked` is what the epochs ask for; `steps` is fewer where the budget ends before.
+
+    With a `correlation`, step t samples from group t mod `groups`, and each *participation* of a
+    unit is one mechanism with `noise_multiplier`; with a `BufferedToeplitz`, the whole run is one.
     """
 
     examples: int
@@ -67,11 +82,57 @@ class DPTrainingPlan:
     max_examples_per_user: int = 1
     sampler: str = "poisson"
     secure_rng: bool = True
+    groups: int = 1
+    correlation: Correlation | None = None
+
+    def __post_init__(self) -> None:
+        bands = self.correlation.bands if isinstance(self.correlation, BandedToeplitz) else 1
+        if bands > self.groups or (self.groups > 1) != (self.sampler == "cyclic_poisson"):
+            raise ConfigurationError(
+                f"{bands} bands with {self.groups} groups and the sampler {self.sampler!r} have no "
+                "sound price: a unit's steps must be as far apart as there are bands; nothing was "
+                "started"
+            )
 
     @property
     def sampling_probability(self) -> float:
-        """Probability of each example to join a step."""
+        """Expected share of the examples in a step."""
         return min(1.0, self.expected_batch_size / self.examples)
+
+    @property
+    def group_sampling_probability(self) -> float:
+        """Probability of each example of the group whose turn it is to join a step."""
+        return min(1.0, self.groups * self.sampling_probability)
+
+    @property
+    def noise(self) -> str:
+        """How the noise of different steps hangs together, in words for a report."""
+        match self.correlation:
+            case BandedToeplitz() as banded:
+                return f"banded, {banded.bands} bands"
+            case BufferedToeplitz() as buffered:
+                return f"buffered, {len(buffered.decays)} buffers"
+            case _:
+                return "independent"
+
+    @property
+    def fresh_noise_multiplier(self) -> float:
+        """Standard deviation of the fresh noise of a step's gradient, in clip norms."""
+        if self.correlation is None:
+            return self.gradient_noise_multiplier
+        factor = noise_factor(self.correlation, self.steps, self.groups)
+        return self.gradient_noise_multiplier * factor
+
+    @property
+    def step_noise_multiplier(self) -> float:
+        """Standard deviation of all the noise in a step's gradient, in clip norms, once settled.
+
+        What a step takes back of earlier noise is noise of its own. Public.
+        """
+        if self.correlation is None:
+            return self.gradient_noise_multiplier
+        inverse_n = inverse_series(self.correlation.column(self.steps), self.steps)
+        return self.fresh_noise_multiplier * math.hypot(*inverse_n)
 
     @property
     def noise_generator(self) -> str:
@@ -90,10 +151,10 @@ class DPTrainingPlan:
 
     @property
     def step_event(self) -> DpEvent:
-        """What one step does to the data: the mechanism on its sample."""
-        if self.sampling_probability == 1:
+        """What one step does to the units whose turn it is: the mechanism on its sample."""
+        if self.group_sampling_probability == 1:
             return self.mechanism
-        return PoissonSampled(self.sampling_probability, self.mechanism)
+        return PoissonSampled(self.group_sampling_probability, self.mechanism)
 
     def event(self, steps: int | None = None) -> DpEvent:
         """What `steps` steps do to the data (default: the whole plan)."""
@@ -107,7 +168,36 @@ class DPTrainingPlan:
                 steps=count,
                 max_examples_per_user=self.max_examples_per_user,
             )
-        return SelfComposed(self.step_event, count)
+        rounds = -(-count // self.groups)
+        if isinstance(self.correlation, BufferedToeplitz) and count > 0:
+            return self._unamplified_event(self.correlation, count, rounds)
+        return SelfComposed(self.step_event, rounds)
+
+    def _unamplified_event(self, correlation: BufferedToeplitz, steps: int, rounds: int) -> DpEvent:
+        """One Gaussian for all gradients, and what each participation releases beside them.
+
+        The first rows of C G are a smaller mechanism with the same noise: fewer steps cost less.
+        Which units joined is not used: no amplification, and no harm in it.
+        """
+        whole = correlation.sensitivity(self.steps, self.groups)
+        part = correlation.sensitivity(steps, self.groups)
+        beside = (self.count_noise_multiplier, self.statistics_noise_multiplier)
+        return Composed(
+            (
+                Gaussian(self.gradient_noise_multiplier * (whole / part)),
+                SelfComposed(Composed(tuple(Gaussian(m) for m in beside if m is not None)), rounds),
+            )
+        )
+
+    def as_dp_sgd(self, steps: int) -> tuple[float, int]:
+        """Sampling rate and number of steps of the DP-SGD run that costs what `steps` steps cost.
+
+        With `noise_multiplier`. Unamplified runs are one full-batch step, whatever `steps` is: not
+        less than they cost.
+        """
+        if isinstance(self.correlation, BufferedToeplitz):
+            return 1.0, min(steps, 1)
+        return self.group_sampling_probability, -(-steps // self.groups)
 
     def epsilon(self, steps: int | None = None) -> float:
         """Upper bound on epsilon after `steps` steps (default: the whole plan)."""
@@ -118,6 +208,14 @@ class DPTrainingPlan:
             else _epsilon(self.event(count), self.delta, self.accountant, self.relation)
         )
 
+    def priced_steps(self, charged: int) -> int:
+        """The steps that a run is priced as once `charged` of them are: none, or all.
+
+        A stop before the end may follow from what was released, and a tight price is no bound at
+        such a time (docs/decisions/0006). So whoever began the plan has spent the plan.
+        """
+        return self.steps if charged else 0
+
     def guarantee(self, steps: int | None = None) -> Guarantee:
         """The guarantee after `steps` steps (default: the whole plan)."""
         return Guarantee(
@@ -127,6 +225,9 @@ class DPTrainingPlan:
     def to_json(self) -> dict[str, Any]:
         """Write the plan, with its event, as JSON-ready data."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
+        if self.correlation is not None:
+            kind = type(self.correlation).__name__
+            values["correlation"] = {"type": kind, **asdict(self.correlation)}
         return {"version": PLAN_VERSION, **values, "event": dp_events.to_json(self.event())}
 
     @classmethod
@@ -145,6 +246,7 @@ class DPTrainingPlan:
             raise ConfigurationError("the plan has other fields than this version writes")
         values["relation"] = NeighbouringRelation(values["relation"])
         values["unit"] = PrivacyUnit(values["unit"])
+        values["correlation"] = _correlation(values["correlation"])
         plan = cls(**values)
         if dp_events.from_json(event) != plan.event():
             raise ConfigurationError("the plan's event is not the one that its parameters produce")
@@ -182,28 +284,31 @@ def make_plan(
     if examples < 1:
         raise ConfigurationError("the data set has no examples; nothing was started")
     batch_size = min(training.batch_size, examples)
-    scenario = _Scenario(
+    choice = Scenario(
         privacy=privacy,
         sample_rate=batch_size / examples,
         steps=steps_of(training.epochs, batch_size / examples),
         max_examples_per_user=max_examples_per_user,
-    )
-    noise = privacy.noise_multiplier or scenario.smallest_noise()
-    steps = scenario.steps
-    if privacy.noise_multiplier is not None:
-        steps = scenario.affordable_steps(noise, must_fit=must_fit)
+    ).choose(must_fit=must_fit)
+    noise = choice.noise_multiplier
+    # Where the whole run is one mechanism, its noise is shared by the rounds of side releases.
+    rounds = 1
+    if isinstance(choice.correlation, BufferedToeplitz):
+        rounds = -(-choice.steps // choice.groups)
+    statistics_noise = SIDE_RELEASE_RATIO * noise * math.sqrt(rounds)
     count_noise = None
     if privacy.adaptive_clipping and training.clip_rule == "bound":
         wanted_std = batch_size * COUNT_NOISE_PER_BATCH
-        count_noise = max(SIDE_RELEASE_RATIO * noise, wanted_std / COUNT_SENSITIVITY)
-    statistics_noise = SIDE_RELEASE_RATIO * noise
+        count_noise = max(statistics_noise, wanted_std / COUNT_SENSITIVITY)
     return DPTrainingPlan(
         examples=examples,
         expected_batch_size=batch_size,
-        steps=steps,
-        steps_asked=scenario.steps,
+        steps=choice.steps,
+        steps_asked=steps_of(training.epochs, batch_size / examples),
         noise_multiplier=noise,
-        gradient_noise_multiplier=_remaining_multiplier(noise, count_noise, statistics_noise),
+        gradient_noise_multiplier=_remaining_multiplier(
+            noise, count_noise, statistics_noise, rounds=rounds
+        ),
         count_noise_multiplier=count_noise,
         statistics_noise_multiplier=statistics_noise,
         clip_norm=privacy.max_grad_norm,
@@ -213,75 +318,36 @@ def make_plan(
         relation=privacy.relation,
         unit=unit,
         max_examples_per_user=max_examples_per_user,
-        sampler="full_batch" if batch_size == examples else "poisson",
+        sampler=_sampler(batch_size == examples, choice.groups),
         secure_rng=privacy.secure_rng,
+        groups=choice.groups,
+        correlation=choice.correlation,
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Scenario:
-    """A configuration on a data set, before its noise is chosen."""
-
-    privacy: PrivacyConfig
-    sample_rate: float
-    steps: int
-    max_examples_per_user: int
-
-    def smallest_noise(self) -> float:
-        privacy = self.privacy
-        return calibrate_noise_multiplier(
-            epsilon=privacy.epsilon,
-            delta=privacy.priced_delta,
-            sample_rate=self.sample_rate,
-            steps=self.steps,
-            accountant=privacy.accounting_mode,
-            relation=privacy.relation,
-            max_examples_per_user=self.max_examples_per_user,
-        )
-
-    def epsilon(self, noise: float, steps: int) -> float:
-        event = dp_sgd_event(
-            noise_multiplier=noise,
-            sample_rate=self.sample_rate,
-            steps=steps,
-            max_examples_per_user=self.max_examples_per_user,
-        )
-        privacy = self.privacy
-        return _epsilon(event, privacy.priced_delta, privacy.accounting_mode, privacy.relation)
-
-    def affordable_steps(self, noise: float, *, must_fit: bool) -> int:
-        budget = self.privacy.epsilon
-        epsilon = self.epsilon(noise, self.steps)
-        if epsilon <= budget:
-            return self.steps
-        if must_fit:
-            raise ConfigurationError(
-                f"noise_multiplier {noise:g} over {self.steps} steps at sample rate "
-                f"{self.sample_rate:.4g} costs epsilon {epsilon:.4g}, above the budget {budget:g}; "
-                f"use at least {self.smallest_noise():.4f}, or leave one of the two unset; "
-                "nothing was started"
-            )
-        fits, fails = 0, self.steps
-        while fails - fits > 1:
-            middle = (fits + fails) // 2
-            if self.epsilon(noise, middle) <= budget:
-                fits = middle
-            else:
-                fails = middle
-        if fits == 0:
-            raise PrivacyBudgetExhaustedException(
-                epsilon_requested=self.epsilon(noise, 1),
-                epsilon_remaining=budget,
-                delta_requested=self.privacy.priced_delta,
-                delta_remaining=self.privacy.delta,
-                state="one step would cost more; nothing was spent",
-            )
-        return fits
+def _sampler(is_full_batch: bool, groups: int) -> str:
+    if groups > 1:
+        return "cyclic_poisson"
+    return "full_batch" if is_full_batch else "poisson"
 
 
-def _remaining_multiplier(whole: float, *parts: float | None) -> float:
-    """The gradient's multiplier, so that it and the side releases cost exactly `whole`."""
-    share = 1 - math.fsum((whole / part) ** 2 for part in parts if part is not None)
+def _correlation(document: Mapping[str, Any] | None) -> Correlation | None:
+    """Read how noise hangs together; `asdict` wrote it."""
+    if document is None:
+        return None
+    kinds: Mapping[str, type[Correlation]] = {
+        kind.__name__: kind for kind in (BandedToeplitz, BufferedToeplitz)
+    }
+    values = {name: value for name, value in document.items() if name != "type"}
+    kind = kinds.get(str(document.get("type")))
+    if kind is None or set(values) != {f.name for f in fields(kind)}:
+        raise ConfigurationError("the plan's correlation is not one that this version writes")
+    return kind(**{name: tuple(value) for name, value in values.items()})
+
+
+def _remaining_multiplier(whole: float, *parts: float | None, rounds: int = 1) -> float:
+    """The gradient's multiplier, so that it and `rounds` side releases cost exactly `whole`."""
+    share = 1 - rounds * math.fsum((whole / part) ** 2 for part in parts if part is not None)
     # Rounded up: the composed event must never cost a rounding error more than the target.
     return whole / math.sqrt(share) * (1 + 1e-12)
 

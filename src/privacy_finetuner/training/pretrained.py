@@ -6,6 +6,7 @@ classification head of a size nobody asked for, padding without a token to pad w
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    BitsAndBytesConfig,
 )
 from transformers.utils import logging as transformers_logging
 
@@ -34,6 +36,7 @@ __all__ = [
     "load_adapter",
     "load_tokenizer",
     "load_weights",
+    "quantization",
     "refuse_missing_folder",
     "set_pad_token",
     "without_progress_bars",
@@ -98,6 +101,24 @@ def load_weights(name: str, task: Task, options: dict[str, Any]) -> tuple[Any, t
             f"{lacking[:3]} among them; they would be random"
         )
     return model, (f"new head, not pre-trained: {', '.join(head)}",) if head else ()
+
+
+def quantization(bits: int | None) -> dict[str, Any]:
+    """What a loader is told to hold a frozen base in 4 or 8 bits; nothing for `None`.
+
+    Raises:
+        ConfigurationError: bitsandbytes is not installed.
+    """
+    if bits is None:
+        return {}
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ConfigurationError(
+            f"a base in {bits} bits needs the package bitsandbytes, which is not installed: "
+            "install it, or leave base_bits out; nothing was started"
+        )
+    if bits == 8:
+        return {"quantization_config": BitsAndBytesConfig(load_in_8bit=True)}
+    return {"quantization_config": BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")}
 
 
 def adapter_base(

@@ -7,7 +7,7 @@ behind. A process that ends in order settles at the steps it really took.
 Entries, in order of a run's life (file `run.jsonl`, hash-chained):
 
 =============  =============================================================================
-`planned`      the plan with its event, the job id
+`planned`      the plan with its event, the job id, and the account in a ledger, if one is charged
 `reserved`     steps up to `until` may run from now on
 `settled`      exactly `steps` steps have been charged so far; written with a checkpoint and at
                an orderly stop
@@ -39,6 +39,7 @@ class RunState:
     charged_steps: int = 0
     checkpoint: str | None = None
     is_finished: bool = False
+    ledger: Mapping[str, Any] | None = None
 
 
 def fold(entries: Sequence[LogEntry]) -> RunState:
@@ -52,7 +53,11 @@ def fold(entries: Sequence[LogEntry]) -> RunState:
         body = entry.body
         match entry.type:
             case "planned":
-                state = {"plan": body["plan"], "job_id": body["job_id"]}
+                state = {
+                    "plan": body["plan"],
+                    "job_id": body["job_id"],
+                    "ledger": body.get("ledger"),
+                }
             case "reserved":
                 state["charged_steps"] = body["until"]
             case "settled":
@@ -87,9 +92,12 @@ class RunRecord:
         """The hash of the last entry: it stands for everything recorded so far."""
         return self._log.head
 
-    def plan(self, plan: Mapping[str, Any], job_id: str) -> None:
-        """Open the account of a new run."""
-        self._append("planned", {"plan": dict(plan), "job_id": job_id})
+    def plan(
+        self, plan: Mapping[str, Any], job_id: str, *, ledger: Mapping[str, Any] | None = None
+    ) -> None:
+        """Open the account of a new run; `ledger` says which other account it is charged to."""
+        body = {"plan": dict(plan), "job_id": job_id}
+        self._append("planned", body if ledger is None else {**body, "ledger": dict(ledger)})
 
     def reserve(self, until: int) -> None:
         """Charge all steps up to `until` before they run."""

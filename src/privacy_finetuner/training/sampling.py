@@ -14,6 +14,8 @@ kind                  a draw is                                      priced as
 `fixed_size`          a uniformly random subset of one size          `SampledWithoutReplacement`
 `full_batch`          everyone                                       the mechanism itself
 ====================  =============================================  ==========================
+
+Groups that take turns, for correlated noise: `training.cyclic_sampling`.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import torch
 
+from privacy_core.errors import BudgetError
 from privacy_finetuner.config import PerformanceFlags, TrainingConfig
 from privacy_finetuner.errors import (
     CheckpointError,
@@ -24,19 +25,26 @@ from privacy_finetuner.errors import (
     NonFiniteLoss,
     TrainingInterrupted,
 )
-from privacy_finetuner.training import checkpoint, loop, run_record
+from privacy_finetuner.training import checkpoint, loop, noise_state, run_record
+from privacy_finetuner.training.callbacks import Callbacks
 from privacy_finetuner.training.checkpoint import LoopState
+from privacy_finetuner.training.correlated_noise import CorrelatedNoise
+from privacy_finetuner.training.cyclic_sampling import CyclicPoissonSampler
 from privacy_finetuner.training.datasets import TokenizedDataset
-from privacy_finetuner.training.engine import make_gradient
 from privacy_finetuner.training.evaluation import objective_of
+from privacy_finetuner.training.gradient_choice import choose_gradient
 from privacy_finetuner.training.loop import Run, StepRecord
+from privacy_finetuner.training.metering import Meter, RecordOnly
 from privacy_finetuner.training.models import LoadedModel
 from privacy_finetuner.training.noise import GaussianNoise
 from privacy_finetuner.training.objectives import public_probe
 from privacy_finetuner.training.plan import DPTrainingPlan
 from privacy_finetuner.training.run_record import RunRecord, RunState
 from privacy_finetuner.training.sampling import Sampler, make_sampler
+from privacy_finetuner.training.update import make_update
+from privacy_finetuner.training.user_batches import UserBatches
 from privacy_runtime.files import write_atomic
+from privacy_runtime.journal import JournalError
 from privacy_runtime.keystream import KeyStream
 from privacy_runtime.world import Entropy
 
@@ -52,6 +60,7 @@ class OpenedRun:
     run: Run
     engine: str
     notes: list[str]
+    callbacks: Callbacks
 
     def checkpoints(self) -> list[Path]:
         """The checkpoints on disk, oldest first."""
@@ -71,6 +80,8 @@ def open_run(  # noqa: PLR0913 -- the composition root: keyword-only, each part 
     resume: bool = False,
     evaluate: Callable[[], dict[str, Any]] | None = None,
     keep_checkpoints: int = 3,
+    callbacks: Callbacks | None = None,
+    meter: Meter | None = None,
 ) -> OpenedRun:
     """Prepare a run in a folder, new or resumed. No gradient of private data is taken here.
 
@@ -81,6 +92,7 @@ def open_run(  # noqa: PLR0913 -- the composition root: keyword-only, each part 
         CheckpointError, RunRecordLocked, RunRecordDamaged: the folder's files cannot be used.
     """
     _require_exact_arithmetic(loaded)
+    meter = meter or RecordOnly()
     folder.mkdir(parents=True, exist_ok=True)
     objective = objective_of(loaded, dataset)
     probe = public_probe(objective, vocabulary=loaded.model.config.vocab_size, device=loaded.device)
@@ -88,11 +100,11 @@ def open_run(  # noqa: PLR0913 -- the composition root: keyword-only, each part 
     with ExitStack() as undo:
         record = _open_record(folder, resume=resume)
         undo.callback(record.close)
-        gradient, engine = make_gradient(loaded.model, objective, probe)
+        gradient, engine = choose_gradient(training, flags, loaded, objective, probe, entropy)
         undo.callback(gradient.close)
-        optimizer = loop.make_optimizer(training, gradient.parameters)
+        update = make_update(training, plan, gradient)
         state, notes = _begin_or_resume(
-            record, plan, loaded, optimizer, dataset, folder, job_id, resume=resume
+            record, plan, loaded, update.optimizer, dataset, folder, job_id, meter, resume=resume
         )
         run = Run(
             plan=plan,
@@ -103,34 +115,42 @@ def open_run(  # noqa: PLR0913 -- the composition root: keyword-only, each part 
             gradient=gradient,
             sampler=sampler,
             noise=GaussianNoise.secure(entropy) if plan.secure_rng else GaussianNoise.fast(entropy),
-            optimizer=optimizer,
+            update=update,
             record=record,
             state=state,
             folder=folder,
             loss_cap=objective.loss_cap,
             evaluate=evaluate,
             keep_checkpoints=keep_checkpoints,
+            users=UserBatches(dataset) if training.user_sampling else None,
+            meter=meter,
         )
+        notes += _take_over_noise(run, resume=resume)
         undo.pop_all()  # from here on `drive` closes them
-    return OpenedRun(run=run, engine=engine, notes=notes)
+    return OpenedRun(run=run, engine=engine, notes=notes, callbacks=callbacks or Callbacks(()))
 
 
 def drive(opened: OpenedRun, on_step: Callable[[StepRecord], None] | None = None) -> None:
-    """Run to the end of the plan.
+    """Run to the end of the plan, charged to the run's meter from before the first gradient.
 
     However it ends, the record says at least what was spent. Ctrl-C (SIGINT, SIGTERM) finishes the
     step under way, saves a checkpoint and raises. The last step's checkpoint is on the disk before
     the run counts as finished. The model is left in evaluation mode, without taps.
 
     Raises:
+        PrivacyBudgetExhaustedException: the ledger has no room for the plan; nothing was spent.
+        BudgetError: the ledger refused. JournalError: it is away or damaged; what was trained so
+            far is saved, and can be resumed.
         TrainingInterrupted: stopped; the message names the checkpoint to resume from.
         NonFiniteLoss: a loss is not finite; the step was charged and not applied.
     """
     run = opened.run
     try:
+        state = run.record.state
+        run.meter.begin(charged_steps=state.charged_steps, is_finished=state.is_finished)
         run.loaded.model.train()
         with _stop_requests() as stop:
-            for step in loop.steps(run):
+            for step in opened.callbacks.around(run, loop.steps(run)):
                 if on_step is not None:
                     on_step(step)
                 if stop.is_set() and step.step < step.steps:
@@ -141,12 +161,22 @@ def drive(opened: OpenedRun, on_step: Callable[[StepRecord], None] | None = None
                     )
         loop.save(run)
         run.record.finish(run.state.step)
+        run.update.settle()
         (run.folder / RESUME_FILE).unlink(missing_ok=True)
+        noise_state.remove(run.folder)
+        run.meter.commit(run.record.state.charged_steps)
+    except (BudgetError, JournalError):
+        # The ledger is away or has closed the reservation: what ran is kept, no other step runs.
+        if run.state.step > 0 and not run.record.state.is_finished:
+            loop.save(run)
+        raise
     except NonFiniteLoss:
         # The batch was looked at, and the stop itself says something about it: it is charged.
         run.record.settle(run.state.step + 1)
         raise
     finally:
+        run.meter.abandon()
+        run.meter.close()
         run.gradient.close()
         run.record.close()
         run.loaded.model.eval()
@@ -183,18 +213,47 @@ def _require_exact_arithmetic(loaded: LoadedModel) -> None:
 
 def _priced_sampler(plan: DPTrainingPlan, entropy: Entropy) -> Sampler:
     """The sampler that the plan names, if it is the one that the plan was priced for."""
-    sampler = make_sampler(
-        plan.sampler,
-        dataset_size=plan.examples,
-        sampling_probability=plan.sampling_probability,
-        stream=KeyStream.fresh(entropy),
-    )
-    if sampler.event(plan.mechanism) != plan.step_event:
+    stream = KeyStream.fresh(entropy)
+    sampler: Sampler
+    if plan.sampler == CyclicPoissonSampler.kind:
+        sampler = CyclicPoissonSampler(
+            plan.examples, plan.groups, plan.group_sampling_probability, stream
+        )
+    else:
+        sampler = make_sampler(
+            plan.sampler,
+            dataset_size=plan.examples,
+            sampling_probability=plan.sampling_probability,
+            stream=stream,
+        )
+    groups = sampler.groups if isinstance(sampler, CyclicPoissonSampler) else 1
+    if groups != plan.groups or sampler.event(plan.mechanism) != plan.step_event:
         raise ConfigurationError(
             f"the sampler {sampler.kind!r} is not the one that the plan was priced for; "
             "nothing was spent"
         )
     return sampler
+
+
+def _take_over_noise(run: Run, *, resume: bool) -> list[str]:
+    """Begin correlated noise, or go on with it; returns what the user should know."""
+    plan, sampler = run.plan, run.sampler
+    if plan.correlation is None or not isinstance(sampler, CyclicPoissonSampler):
+        return []
+    run.correlated = CorrelatedNoise(plan.correlation, plan.fresh_noise_multiplier)
+    coordinates = sum(parameter.numel() for parameter in run.gradient.parameters)
+    notes = [
+        f"correlated noise ({plan.noise}) keeps {run.correlated.copies} copies of the gradient in "
+        f"memory and beside the checkpoints: {8e-6 * run.correlated.copies * coordinates:.0f} MB"
+    ]
+    if not resume:
+        noise_state.write(run.folder, 0, sampler, run.correlated)
+        return notes
+    if run.record.state.is_finished or noise_state.read(
+        run.folder, run.state.step, sampler, run.correlated
+    ):
+        return notes
+    return [*notes, "the noise of the lost steps is not taken back: correlated noise begins afresh"]
 
 
 def _open_record(folder: Path, *, resume: bool) -> RunRecord:
@@ -224,7 +283,7 @@ def _refuse_mixing_runs(earlier: RunState, folder: Path, *, resume: bool) -> Non
         )
 
 
-def _begin_or_resume(
+def _begin_or_resume(  # noqa: PLR0913 -- the parts of `open_run` that a resume touches
     record: RunRecord,
     plan: DPTrainingPlan,
     loaded: LoadedModel,
@@ -232,12 +291,13 @@ def _begin_or_resume(
     dataset: TokenizedDataset,
     folder: Path,
     job_id: str,
+    meter: Meter,
     *,
     resume: bool,
 ) -> tuple[LoopState, list[str]]:
     if not resume:
         write_atomic(folder / RESUME_FILE, dataset.fingerprint.encode())
-        record.plan(plan.to_json(), job_id)
+        record.plan(plan.to_json(), job_id, ledger=meter.binding)
         return LoopState(clip_norm=plan.clip_norm), []
     earlier = record.state
     if earlier.plan is None or DPTrainingPlan.from_json(dict(earlier.plan)) != plan:

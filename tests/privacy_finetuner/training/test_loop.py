@@ -4,10 +4,9 @@ import itertools
 from typing import Any
 
 import pytest
-import torch
 
 from privacy_finetuner.config import TrainingConfig
-from privacy_finetuner.training.loop import learning_rate, make_optimizer
+from privacy_finetuner.training.update import learning_rate
 
 
 def rates(**options: Any) -> list[float]:
@@ -29,14 +28,3 @@ def test_a_schedule_warms_up_to_the_peak_and_falls_to_nearly_nothing(schedule: s
 
 def test_a_warm_up_longer_than_the_run_never_passes_the_peak() -> None:
     assert max(rates(lr_schedule="linear", warmup_steps=50)) < 1.0
-
-
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [("adamw", torch.optim.AdamW), ("adam", torch.optim.Adam), ("sgd", torch.optim.SGD)],
-)
-def test_an_optimizer_is_made_by_name(name: Any, kind: type) -> None:
-    training = TrainingConfig(optimizer=name, learning_rate=0.1)
-    optimizer = make_optimizer(training, [torch.nn.Parameter(torch.zeros(2))])
-    assert type(optimizer) is kind
-    assert optimizer.param_groups[0]["lr"] == 0.1

@@ -8,6 +8,7 @@ import os
 import pickle
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
 
 import numpy as np
@@ -74,23 +75,22 @@ def test_the_far_tail_has_its_mass() -> None:
     assert 82 < beyond < 198
 
 
-def transformed(words: list[int], count: int | None = None) -> list[float]:
-    """Box-Muller of these words."""
-    out_N = np.empty(len(words) if count is None else count)
-    box_muller(np.array(words, dtype=np.uint64), out_N)
+def transformed(words: list[int]) -> list[float]:
+    """Box-Muller of these words: radii first, then angles."""
+    out_N = np.empty(len(words))
+    box_muller(np.array(words, dtype=np.uint64), out_N, np.empty(len(words) // 2))
     return out_N.tolist()
 
 
 def test_the_tail_reaches_nine_sigma_by_construction() -> None:
-    # Smallest radius word at angle 0; the same with its unused top bit set, at angle pi / 2.
-    first_cos, second_cos, first_sin, second_sin = transformed([0, 2**63, 0, 2**62])
+    # Smallest radius word at angle 0; the same with the bit that turns the pair by pi.
+    first_cos, second_cos, first_sin, second_sin = transformed([0, 2**63, 0, 0])
 
     edge = math.sqrt(2 * 64 * math.log(2))
     assert edge > 9.4
     assert first_cos == pytest.approx(edge, rel=1e-15)
-    assert second_sin == pytest.approx(edge, rel=1e-15)
-    assert abs(second_cos) < 1e-14
-    assert first_sin == 0
+    assert second_cos == pytest.approx(-edge, rel=1e-15)
+    assert abs(first_sin) == abs(second_sin) == 0
 
 
 def test_words_of_probability_two_to_the_minus_25_give_more_than_float32_randn_can() -> None:
@@ -112,18 +112,30 @@ def test_every_extreme_word_gives_a_finite_sample() -> None:
 
 
 def test_directions_are_those_of_sine_and_cosine_to_the_last_bits() -> None:
-    words = [k * (2**62 // 997) for k in range(4 * 997)]
-    radius = transformed([0, 0])[0]
-    samples = transformed([0] * len(words) + words)
+    angle_words = [k * (2**64 // 3989) for k in range(3989)] + [2**63 - 1, 2**63, 2**64 - 1]
+    edge = transformed([0, 0])[0]
 
-    for at, word in enumerate(words):
-        signed = word % 2**62 - (2**62 if word % 2**62 >= 2**61 else 0)
-        angle = signed * math.pi / 2**63
-        point = (math.cos(angle), math.sin(angle))
-        x, y = reversed(point) if word & 2**62 else point
-        sign = -1 if word & 2**63 else 1
-        assert samples[at] == pytest.approx(sign * radius * x, rel=4e-16, abs=4e-16)
-        assert samples[len(words) + at] == pytest.approx(sign * radius * y, rel=4e-16, abs=4e-16)
+    for turned in (0, 2**63):
+        samples = transformed([turned] * len(angle_words) + angle_words)
+        for at, word in enumerate(angle_words):
+            signed = word - (2**64 if word >= 2**63 else 0)
+            angle = signed * math.pi / 2**64
+            radius = -edge if turned else edge
+            assert abs(samples[at] - radius * math.cos(angle)) <= 8 * 2.0**-53 * edge
+            assert (
+                abs(samples[len(angle_words) + at] - radius * math.sin(angle))
+                <= 8 * 2.0**-53 * edge
+            )
+
+
+def test_the_scale_is_the_standard_deviation_of_the_same_samples() -> None:
+    words = np.arange(1, 2001, dtype=np.uint64) * np.uint64(2**53 + 12345)
+    plain, scaled = np.empty(2000), np.empty(2000)
+
+    box_muller(words.copy(), plain, np.empty(1000))
+    box_muller(words.copy(), scaled, np.empty(1000), scale=2.0**24 * 1.7)
+
+    np.testing.assert_allclose(scaled / (2.0**24 * 1.7), plain, rtol=1e-14, atol=1e-14)
 
 
 def test_directions_are_uniform_over_the_circle() -> None:
@@ -139,9 +151,9 @@ def test_directions_are_uniform_over_the_circle() -> None:
 
 
 def test_an_odd_number_of_samples_is_the_even_number_without_the_last() -> None:
-    words = [2**60 + 7, 2**50, 2**40, 3**39, 5**27, 2**64 - 99]
+    odd, even = (GaussianNoise.secure(SeededEntropy(21)).standard_normal(n) for n in (5, 6))
 
-    assert transformed(words, count=5) == transformed(words)[:5]
+    assert torch.equal(odd, even[:5])
 
 
 @both_sources
@@ -392,6 +404,59 @@ def test_nothing_to_release_draws_nothing() -> None:
 
     assert empty.shape == (0, 3)
     assert torch.equal(noise.standard_normal(4), untouched.standard_normal(4))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("divisor", [1.0, 12.0])
+def test_in_place_is_the_same_release_over_the_divisor(dtype: torch.dtype, divisor: float) -> None:
+    shapes = [(3,), (300, 500), (), (0, 2), (7, 11)]
+    sums = [torch.full(shape, float(i), dtype=dtype) for i, shape in enumerate(shapes)]
+    sums.append(torch.arange(6, dtype=dtype).reshape(2, 3).T)
+    released = GaussianNoise.secure(SeededEntropy(22)).privatize(
+        sums, sensitivity=0.3, noise_multiplier=2.0
+    )
+
+    GaussianNoise.secure(SeededEntropy(22)).privatize_(
+        sums, sensitivity=0.3, noise_multiplier=2.0, divisor=divisor
+    )
+
+    for found, expected in zip(sums, released, strict=True):
+        rounding = 2 * torch.finfo(dtype).eps
+        torch.testing.assert_close(found, expected / divisor, rtol=rounding, atol=0)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, 1e30])
+def test_what_is_refused_in_place_leaves_nothing_of_the_sums(bad: float) -> None:
+    sums = [torch.ones(300_000), torch.ones(5)]
+    sums[1][3] = bad
+
+    with pytest.raises(InvalidParameter, match=r"in tensors \[1\].*nothing is released"):
+        GaussianNoise.secure(SystemEntropy()).privatize_(
+            sums, sensitivity=1.0, noise_multiplier=1.0
+        )
+
+    assert not any(part.any() for part in sums)
+
+
+@pytest.mark.parametrize("divisor", [0.0, -1.0, math.inf, math.nan])
+def test_a_divisor_outside_its_domain_is_refused(divisor: float) -> None:
+    with pytest.raises(InvalidParameter, match="divisor"):
+        GaussianNoise.secure(SystemEntropy()).privatize_(
+            [torch.ones(2)], sensitivity=1.0, noise_multiplier=1.0, divisor=divisor
+        )
+
+
+def test_a_release_in_place_makes_no_second_copy() -> None:
+    sums = [torch.zeros(4_000_000)]
+    noise = GaussianNoise.secure(SeededEntropy(23))
+    tracemalloc.start()  # sees numpy's buffers
+    try:
+        noise.privatize_(sums, sensitivity=1.0, noise_multiplier=1.0)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak_bytes < 3 * 2**20 * torch.get_num_threads() + 2**20
 
 
 def test_a_sum_that_needs_a_gradient_is_released_without_one() -> None:

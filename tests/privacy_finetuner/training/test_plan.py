@@ -68,7 +68,7 @@ def test_a_plan_comes_back_from_json_as_it_was(case: str) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"version": 2}, {"steps": 1}, {"noise_multiplier": 9.0}, {"unknown": 1}, {"event": None}],
+    [{"version": 1}, {"steps": 1}, {"noise_multiplier": 9.0}, {"unknown": 1}, {"event": None}],
 )
 def test_a_plan_that_was_edited_is_refused(change: dict[str, Any]) -> None:
     document = json.loads(json.dumps(plan_of(CASES["users"].get("privacy", PRIVACY)).to_json()))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from privacy_finetuner.errors import NonFiniteLoss, UnsupportedLayer
 from privacy_finetuner.training.engine.clipping import Clip
 from privacy_finetuner.training.engine.coverage import cover
+from privacy_finetuner.training.engine.rules import Matrix
 from privacy_finetuner.training.engine.running_sum import BoundedSum, RunningSum
 
 Batch = Mapping[str, Tensor]
@@ -106,7 +107,9 @@ class ClippedGradient:
             with torch.no_grad():
                 norms_B = self._norms(losses_B)
                 factors_B = clip.factors(norms_B)
-                self._sum.add(clip, lambda targets: self._add_weighted(factors_B, targets))
+                self._sum.add(
+                    clip, lambda parts: self._write_weighted(factors_B, parts), fills=True
+                )
         finally:
             for rule in rules.values():
                 rule.clear()
@@ -129,9 +132,13 @@ class ClippedGradient:
                 total_B += part_B
         return total_B.sqrt()
 
-    def _add_weighted(self, factors_B: Tensor, targets: list[Tensor]) -> None:
+    def _write_weighted(self, factors_B: Tensor, targets: list[Tensor]) -> None:
         for parameter, target in zip(self.parameters, targets, strict=True):
-            self._coverage.rules[parameter].add_weighted_sum(factors_B, target)
+            rule = self._coverage.rules[parameter]
+            if isinstance(rule, Matrix):
+                rule.write_weighted_sum(factors_B, target)
+            else:
+                rule.add_weighted_sum(factors_B, target.zero_())
 
     @contextmanager
     def _frozen(self) -> Iterator[None]:

@@ -1,14 +1,18 @@
-"""Which rule prices which layer: every trainable parameter has one, or training is refused.
+"""Which rule prices which parameter: every trainable parameter has one, or training is refused.
 
 ========================================  ====================================================
 a module that                             gets
 ========================================  ====================================================
 is an `nn.Linear` or a GPT-2 `Conv1D`     `Matrix` for the weight, `Instantiated` for the bias
 is an `nn.Embedding`, scaled or plain     `Matrix`, exact also when tied to a linear layer
+is a convolution without groups           the same as a linear layer, on its unfolded input
 is affine in a vector (LayerNorm,         `Instantiated`; the affinity is checked on a probe,
 RMSNorm in all its spellings)             never assumed from the name of the class
-holds other parameters, and takes and     `Instantiated`, by `torch.func.vmap` over examples
-gives one tensor
+holds fused experts (Mixtral and kin)     `ExpertMatrix`: products by expert and example
+broadcasts a table of relative positions  `Instantiated`, from a copy for each example
+(T5, DeBERTa)
+uses its parameters by itself (routers,   the functions it calls are tapped; where they are
+positions by keyword, DoRA, IA3, scales)  unknown, `torch.func.vmap` over examples
 mixes examples (BatchNorm)                a refusal
 ========================================  ====================================================
 
@@ -18,29 +22,68 @@ with a plain loop over examples on the model at hand before the first private st
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
 
-import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
 from transformers.pytorch_utils import Conv1D
 
 from privacy_finetuner.errors import UnsupportedLayer
+from privacy_finetuner.training.engine import layers
+from privacy_finetuner.training.engine.experts import (
+    ExpertBias,
+    ExpertMatrix,
+    FusedExperts,
+    is_fused_experts,
+)
+from privacy_finetuner.training.engine.functional import Undecided
+from privacy_finetuner.training.engine.own_forward import OwnForward
 from privacy_finetuner.training.engine.rules import Instantiated, Matrix
-from privacy_finetuner.training.engine.tap import Record, TappedLayer
+from privacy_finetuner.training.engine.tables import BiasTable, PromptTable, SharedTable
+from privacy_finetuner.training.engine.tap import (
+    Examples,
+    InputWidths,
+    Listener,
+    Record,
+    TappedLayer,
+)
 
-ParameterRule = Instantiated | Matrix
+Rule = TypeVar("Rule", bound="ParameterRule")
+
+
+class ParameterRule(Protocol):
+    """Per-example gradients of one parameter."""
+
+    def norms_squared(self) -> Tensor | None:
+        """Squared L2 norm of each example's gradient, or `None` when the parameter was not used."""
+        ...
+
+    def add_weighted_sum(self, factors_B: Tensor, target: Tensor) -> None:
+        """Add `sum_b factors[b] * gradient[b]` to `target`, then forget what was recorded."""
+        ...
+
+    def clear(self) -> None:
+        """Forget what was recorded."""
+        ...
+
+
+# They hold parameters for the module around them and are never called.
+_CONTAINERS = (nn.ParameterDict, nn.ParameterList, nn.ModuleList, nn.ModuleDict)
 
 
 @dataclass(slots=True)
 class Coverage:
     """The taps on a model, and the rule of each trainable parameter."""
 
-    layers: list[TappedLayer] = field(default_factory=list)
+    layers: list[Listener] = field(default_factory=list)
     rules: dict[nn.Parameter, ParameterRule] = field(default_factory=dict)
-    kinds: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """The rule of each layer with trainable parameters, by the layer's name."""
+        return {layer.name: layer.kind for layer in self.layers if layer.kind}
 
 
 def cover(model: nn.Module) -> Coverage:
@@ -50,28 +93,22 @@ def cover(model: nn.Module) -> Coverage:
         UnsupportedLayer: a layer mixes examples, or options of it have no rule. No hook is left.
     """
     refuse_mixing(model)
-    coverage = Coverage()
-    quiet = _Quiet()
-    users: dict[nn.Parameter, int] = {}
+    plan = _Plan(model)
     try:
         for name, module in model.named_modules():
-            own = {n: p for n, p in module.named_parameters(recurse=False) if p.requires_grad}
-            if not own:
-                continue
-            for parameter in own.values():
-                users[parameter] = users.get(parameter, 0) + 1
-            kind, record = _recorder(name, module, own, coverage.rules, quiet)
-            coverage.kinds[name] = kind
-            coverage.layers.append(TappedLayer(name, module, record, quiet.is_on))
+            plan.add_tables(name, module)
+        for name, module, own in _owners(model):
+            plan.users.update({p: plan.users.get(p, 0) + 1 for p in own.values()})
+            plan.add(name, module, own)
     except UnsupportedLayer:
-        for layer in coverage.layers:
+        for layer in plan.coverage.layers:
             layer.remove()
         raise
-    for parameter, count in users.items():
-        rule = coverage.rules[parameter]
+    for parameter, count in plan.users.items():
+        rule = plan.coverage.rules[parameter]
         if isinstance(rule, Matrix):
             rule.is_shared = count > 1
-    return coverage
+    return plan.coverage
 
 
 def refuse_mixing(model: nn.Module) -> None:
@@ -93,6 +130,21 @@ def refuse_mixing(model: nn.Module) -> None:
             )
 
 
+def _owners(model: nn.Module) -> Iterator[tuple[str, nn.Module, dict[str, nn.Parameter]]]:
+    """Every module with trainable parameters that its own forward uses, containers' included."""
+    for name, module in model.named_modules():
+        if isinstance(module, _CONTAINERS):
+            continue
+        own = {n: p for n, p in module.named_parameters(recurse=False) if p.requires_grad}
+        for child_name, child in module.named_children():
+            if isinstance(child, nn.ParameterDict | nn.ParameterList):
+                own |= {
+                    f"{child_name}.{n}": p for n, p in child.named_parameters() if p.requires_grad
+                }
+        if own:
+            yield name, module, own
+
+
 class _Quiet:
     """Silences the taps while a rule itself calls the module."""
 
@@ -111,16 +163,64 @@ class _Quiet:
             self._depth -= 1
 
 
-def _recorder(
-    name: str,
-    module: nn.Module,
-    own: dict[str, nn.Parameter],
-    rules: dict[nn.Parameter, ParameterRule],
-    quiet: _Quiet,
-) -> tuple[str, Record]:
-    if isinstance(module, nn.Linear | Conv1D) and set(own) <= {"weight", "bias"}:
-        return "matrix", _dense_recorder(own, rules, transposed=isinstance(module, Conv1D))
-    if isinstance(module, nn.Embedding):
+class _Plan:
+    """Chooses rules, one module after the other."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.coverage = Coverage()
+        self.users: dict[nn.Parameter, int] = {}
+        self._examples = Examples()
+        self._quiet = _Quiet()
+        self._claimed: set[nn.Module] = set()
+        self.coverage.layers.append(InputWidths(model, self._examples))
+
+    def add_tables(self, name: str, module: nn.Module) -> None:
+        """Tap a table of relative positions where its module broadcasts it."""
+        if not any(p.requires_grad for p in module.parameters()):
+            return
+        if PromptTable.fits(module):
+            self.coverage.layers.append(PromptTable(module, self._examples))
+        for kind, attribute in (
+            (BiasTable, "relative_attention_bias"),
+            (SharedTable, "rel_embeddings"),
+        ):
+            if kind.fits(module):
+                embedding = getattr(module, attribute)
+                self._claimed.add(embedding)
+                weight = embedding.weight if embedding.weight.requires_grad else None
+                table = self._instantiated(weight)
+                self.coverage.layers.append(
+                    kind(f"{name}.{attribute}", module, table, self._examples)
+                )
+
+    def add(self, name: str, module: nn.Module, own: dict[str, nn.Parameter]) -> None:
+        """Choose the rules of one module's own parameters, and tap it."""
+        if module in self._claimed:
+            return
+        weight, bias = own.get("weight"), own.get("bias")
+        if isinstance(module, nn.Linear | Conv1D) and set(own) <= {"weight", "bias"}:
+            matrix = self._matrix(weight, transposed=isinstance(module, Conv1D))
+            self._tap(name, module, "matrix", layers.dense(matrix, self._instantiated(bias)))
+        elif isinstance(module, nn.Embedding):
+            self._add_look_up(name, module, own["weight"])
+        elif isinstance(module, nn.Conv1d | nn.Conv2d) and layers.is_plain_convolution(module):
+            kernel = None if weight is None else self._rule(weight, layers.Kernel(weight))
+            record = layers.convolution(module, kernel, self._instantiated(bias))
+            self._tap(name, module, "convolution", record)
+        elif is_fused_experts(module):
+            self._add_experts(name, module, own)
+        elif layers.is_affine(module, own, self._quiet):
+            parts = self._instantiated(weight), self._instantiated(bias)
+            self._tap(name, module, "affine", layers.affine(module, *parts, self._quiet))
+        else:
+            self._add_own_forward(name, module, own)
+
+    def _tap(self, name: str, module: nn.Module, kind: str, record: Record) -> None:
+        self.coverage.layers.append(
+            TappedLayer(name, module, record, self._examples, kind=kind, is_quiet=self._quiet.is_on)
+        )
+
+    def _add_look_up(self, name: str, module: nn.Embedding, weight: nn.Parameter) -> None:
         if module.max_norm is not None or module.scale_grad_by_freq or module.sparse:
             raise UnsupportedLayer(
                 name,
@@ -128,167 +228,63 @@ def _recorder(
                 "max_norm, scale_grad_by_freq and sparse change the "
                 "table or its gradient from the whole batch",
             )
-        matrix = _matrix(rules, own["weight"], transposed=False)
-        padding, scale = module.padding_idx, _look_up_scale(module, quiet)
+        table = self._rule(weight, Matrix(weight))
+        if type(module).forward is nn.Embedding.forward:
+            self._tap(name, module, "look-up", layers.look_up(table, module.padding_idx))
+        else:  # positions by keyword (OPT), rows with a factor (Gemma)
+            self._listen_inside(name, module, {"weight": weight}, {weight: table})
 
-        def look_up(rows: Tensor, gradients: Tensor) -> None:
-            scaled = gradients if scale == 1 else gradients * scale
-            matrix.add_look_up(rows, scaled, ignored_row=padding)
+    def _add_experts(self, name: str, module: nn.Module, own: dict[str, nn.Parameter]) -> None:
+        is_transposed = bool(getattr(module, "is_transposed", False))
+        rules: dict[nn.Parameter, ExpertMatrix | ExpertBias] = {}
+        for parameter in own.values():
+            rules[parameter] = (
+                self._rule(parameter, ExpertMatrix(parameter, transposed=is_transposed))
+                if parameter.ndim == 3
+                else self._rule(parameter, ExpertBias(parameter))
+            )
+        self.coverage.layers.append(FusedExperts(name, module, own, rules, self._examples))
 
-        return "look-up", look_up
-    if _is_affine(module, own, quiet):
-        return "affine", _affine_recorder(module, own, rules, quiet)
-    return "vmap", _vmap_recorder(name, module, own, rules, quiet)
+    def _add_own_forward(self, name: str, module: nn.Module, own: dict[str, nn.Parameter]) -> None:
+        rules: dict[nn.Parameter, Undecided | Matrix] = {}
+        for parameter in own.values():
+            found = self.coverage.rules.get(parameter)
+            if isinstance(found, Matrix):  # tied to a layer
+                rules[parameter] = found
+            else:
+                rules[parameter] = self._rule(parameter, Undecided(parameter))
+        self._listen_inside(name, module, own, rules)
 
-
-def _matrix(
-    rules: dict[nn.Parameter, ParameterRule], weight: nn.Parameter, *, transposed: bool
-) -> Matrix:
-    rule = rules.setdefault(weight, Matrix(weight, transposed=transposed))
-    if not isinstance(rule, Matrix):
-        raise UnsupportedLayer("weight", "shared parameter", "it is shared between unlike layers")
-    return rule
-
-
-def _instantiated(
-    rules: dict[nn.Parameter, ParameterRule], parameter: nn.Parameter
-) -> Instantiated:
-    rule = rules.setdefault(parameter, Instantiated(parameter))
-    if not isinstance(rule, Instantiated):
-        raise UnsupportedLayer("weight", "shared parameter", "it is shared between unlike layers")
-    return rule
-
-
-def _dense_recorder(
-    own: dict[str, nn.Parameter], rules: dict[nn.Parameter, ParameterRule], *, transposed: bool
-) -> Record:
-    weight = _matrix(rules, own["weight"], transposed=transposed) if "weight" in own else None
-    bias = _instantiated(rules, own["bias"]) if "bias" in own else None
-
-    def record(inputs: Tensor, gradients: Tensor) -> None:
-        if weight is not None:
-            weight.add_dense(inputs, gradients)
-        if bias is not None:
-            bias.add(_summed_over_positions(gradients))
-
-    return record
-
-
-def _affine_recorder(
-    module: nn.Module,
-    own: dict[str, nn.Parameter],
-    rules: dict[nn.Parameter, ParameterRule],
-    quiet: _Quiet,
-) -> Record:
-    weight = _instantiated(rules, own["weight"]) if "weight" in own else None
-    bias = _instantiated(rules, own["bias"]) if "bias" in own else None
-    slope = _slope(module, quiet)
-
-    def record(inputs: Tensor, gradients: Tensor) -> None:
-        if weight is not None:
-            weight.add(_summed_over_positions(slope(inputs) * gradients))
-        if bias is not None:
-            bias.add(_summed_over_positions(gradients))
-
-    return record
-
-
-def _vmap_recorder(
-    name: str,
-    module: nn.Module,
-    own: dict[str, nn.Parameter],
-    rules: dict[nn.Parameter, ParameterRule],
-    quiet: _Quiet,
-) -> Record:
-    targets = {n: _instantiated(rules, parameter) for n, parameter in own.items()}
-
-    def loss_of_one(
-        parameters: dict[str, Tensor], one_input: Tensor, one_gradient: Tensor
-    ) -> Tensor:
-        output: Tensor = functional_call(module, parameters, (one_input.unsqueeze(0),)).squeeze(0)
-        return (output * one_gradient).sum()
-
-    per_example = vmap(grad(loss_of_one), in_dims=(None, 0, 0), randomness="error")
-
-    def record(inputs: Tensor, gradients: Tensor) -> None:
-        with quiet(), torch.enable_grad():
-            values = {n: parameter.detach() for n, parameter in own.items()}
-            try:
-                found = per_example(values, inputs, gradients)
-            except RuntimeError as error:
-                raise UnsupportedLayer(
-                    name, type(module).__name__, "vmap cannot run it (dropout inside, or in place)"
-                ) from error
-            for n, gradients_B in found.items():
-                targets[n].add(gradients_B)
-
-    return record
-
-
-def _slope(module: nn.Module, quiet: _Quiet) -> Callable[[Tensor], Tensor]:
-    """What the weight of an affine layer is multiplied with: f(x; 1) - f(x; 0)."""
-    zeros = {n: torch.zeros_like(p) for n, p in module.named_parameters(recurse=False)}
-    ones = dict(zeros)
-    if "weight" in zeros:
-        ones["weight"] = torch.ones_like(zeros["weight"])
-
-    def slope(inputs: Tensor) -> Tensor:
-        with quiet(), torch.no_grad():
-            high: Tensor = functional_call(module, ones, (inputs,))
-            low: Tensor = functional_call(module, zeros, (inputs,))
-        return high - low
-
-    return slope
-
-
-def _look_up_scale(module: nn.Embedding, quiet: _Quiet) -> float:
-    """What a table multiplies its rows with (Gemma: the root of the width); 1 for a plain one."""
-    if type(module).forward is nn.Embedding.forward:
-        return 1.0
-    rows = torch.arange(min(8, module.num_embeddings), device=module.weight.device)
-    try:
-        with quiet(), torch.no_grad():
-            found = module(rows).float()
-            plain = module.weight[rows].float()
-    except (TypeError, RuntimeError, ValueError, AttributeError, LookupError):
-        return 1.0  # it wants another kind of input: verification decides about it
-    ratio = float((found * plain).sum() / plain.square().sum().clamp(min=1e-30))
-    return ratio if torch.allclose(found, plain * ratio, rtol=1e-3) and ratio else 1.0
-
-
-def _is_affine(module: nn.Module, own: dict[str, nn.Parameter], quiet: _Quiet) -> bool:
-    """Whether f(x; w, b) = f(x; 0, 0) + w * slope(x) + b on a fixed probe, for a vector w."""
-    every = dict(module.named_parameters(recurse=False))
-    width = next(iter(own.values())).shape
-    if not set(every) <= {"weight", "bias"} or any(p.shape != width for p in every.values()):
-        return False
-    if len(width) != 1 or any(True for _ in module.children()):
-        return False
-    size = width[0]
-    first = next(iter(own.values()))
-    ramp = torch.arange(6 * size, dtype=torch.float32, device=first.device)
-    probe = torch.sin(ramp * 1.7 + 0.3).reshape(2, 3, size).to(first.dtype)
-    values = {
-        n: torch.cos(ramp[:size] * (2.3 + i)).to(first.dtype) for i, n in enumerate(sorted(every))
-    }
-    zeros = {n: torch.zeros_like(v) for n, v in values.items()}
-    try:
-        with quiet(), torch.no_grad():
-            found = functional_call(module, values, (probe,))
-            base = functional_call(module, zeros, (probe,))
-            expected = base + _slope(module, quiet)(probe) * values.get("weight", 0.0)
-            expected = expected + values.get("bias", 0.0)
-    except (TypeError, RuntimeError, ValueError, AttributeError):
-        return (
-            False  # it wants another kind of input: not an affine layer; vmap or a refusal follow
+    def _listen_inside(
+        self,
+        name: str,
+        module: nn.Module,
+        own: dict[str, nn.Parameter],
+        rules: dict[nn.Parameter, Undecided | Matrix],
+    ) -> None:
+        self.coverage.layers.append(
+            OwnForward(
+                name,
+                module,
+                own,
+                rules,
+                self._examples,
+                quiet=self._quiet,
+                is_quiet=self._quiet.is_on,
+            )
         )
-    return (
-        isinstance(found, Tensor)
-        and found.shape == probe.shape
-        and torch.allclose(found.float(), expected.float(), rtol=1e-3, atol=1e-3)
-    )
 
+    def _matrix(self, weight: nn.Parameter | None, *, transposed: bool) -> Matrix | None:
+        return None if weight is None else self._rule(weight, Matrix(weight, transposed=transposed))
 
-def _summed_over_positions(values: Tensor) -> Tensor:
-    """[B, ..., D] to [B, D], in float32."""
-    return values.reshape(values.shape[0], -1, values.shape[-1]).sum(dim=1, dtype=torch.float32)
+    def _instantiated(self, parameter: nn.Parameter | None) -> Instantiated | None:
+        return None if parameter is None else self._rule(parameter, Instantiated(parameter))
+
+    def _rule(self, parameter: nn.Parameter, new: Rule) -> Rule:
+        """The rule of a parameter; uses of one parameter by several layers share it."""
+        found = self.coverage.rules.setdefault(parameter, new)
+        if not isinstance(found, type(new)):
+            raise UnsupportedLayer(
+                "weight", "shared parameter", "it is shared between layers of unlike kinds"
+            )
+        return found

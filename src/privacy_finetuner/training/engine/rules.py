@@ -111,50 +111,61 @@ class Matrix:
     def norms_squared(self) -> Tensor | None:
         """Squared L2 norm of each example's gradient, or `None` when the parameter was not used."""
         parts: list[Tensor] = []
+        sizes: list[Tensor] = []
         kept_B = self._kept.norms_squared()
         if kept_B is not None:
             parts.append(kept_B)
         if self._dense:
-            parts.append(_gram_norms_squared(*self._joined_dense()))
+            square_B, size_B = _product_norms_squared(*_joined(self._dense))
+            parts.append(square_B)
+            sizes.append(size_B)
         if self._look_ups:
-            parts.append(_look_up_norms_squared(*self._joined_look_ups()))
+            look_up = _joined(self._look_ups)
+            parts.append(_look_up_norms_squared(*look_up))
+            sizes.append(_lengths(look_up[1]).sum(dim=1))
         if self._dense and self._look_ups:
-            parts.append(2 * _cross_products(self._joined_dense(), self._joined_look_ups()))
+            parts.append(2 * _cross_products(_joined(self._dense), look_up))
         if not parts:
             return None
-        least_B = (_LEAST_NORM_PER_SIZE * self._sizes()).square()
-        return torch.stack(parts).sum(dim=0).maximum(least_B)
+        squares_B = torch.stack(parts).sum(dim=0)
+        if not sizes:
+            return squares_B
+        return squares_B.maximum((_LEAST_NORM_PER_SIZE * torch.stack(sizes).sum(dim=0)).square())
 
     def add_weighted_sum(self, factors_B: Tensor, target: Tensor) -> None:
         """Add `sum_b factors[b] * gradient[b]` to `target`, then forget everything recorded."""
         self._kept.add_weighted_sum(factors_B, target)
-        for inputs_BTD, gradients_BTP in self._dense:
-            left, right = _weighted(inputs_BTD, gradients_BTP, factors_B)
-            if not self._transposed:
-                left, right = right, left
-            _add_product(target, left.flatten(0, 1), right.flatten(0, 1))
+        for use in self._dense:
+            left, right = self._weighted_factors(use, factors_B)
+            _add_product(target, left, right)
         for rows_BT, gradients_BTD in self._look_ups:
             scaled_BTD = _scaled(gradients_BTD, factors_B)
             target.index_add_(0, rows_BT.flatten(), scaled_BTD.flatten(0, 1).to(target.dtype))
         self.clear()
+
+    def write_weighted_sum(self, factors_B: Tensor, target: Tensor) -> None:
+        """As `add_weighted_sum`, over whatever `target` held before: no pass that sets zeros."""
+        if self._dense and not self._kept.is_used:
+            left, right = self._weighted_factors(self._dense.pop(0), factors_B)
+            torch.mm(left.to(target.dtype).transpose(0, 1), right.to(target.dtype), out=target)
+        else:
+            target.zero_()
+        self.add_weighted_sum(factors_B, target)
+
+    def _weighted_factors(
+        self, use: tuple[Tensor, Tensor], factors_B: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Two matrices whose product, the first transposed, is the weighted sum of one use."""
+        left, right = _weighted(*use, factors_B)
+        if not self._transposed:
+            left, right = right, left
+        return left.flatten(0, 1), right.flatten(0, 1)
 
     def clear(self) -> None:
         """Forget everything recorded."""
         self._kept.clear()
         self._dense.clear()
         self._look_ups.clear()
-
-    def _sizes(self) -> Tensor:
-        """A bound on each example's norm by the triangle inequality; zero for what is kept."""
-        sizes = [(_lengths(a) * _lengths(g)).sum(dim=1) for a, g in self._dense]
-        sizes += [_lengths(found_BSD).sum(dim=1) for _, found_BSD in self._look_ups]
-        return torch.stack(sizes).sum(dim=0) if sizes else self.parameter.new_zeros(())
-
-    def _joined_dense(self) -> tuple[Tensor, Tensor]:
-        return _joined(self._dense)
-
-    def _joined_look_ups(self) -> tuple[Tensor, Tensor]:
-        return _joined(self._look_ups)
 
 
 def _joined(uses: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
@@ -174,34 +185,49 @@ def _instantiating_is_cheaper(inputs_BTD: Tensor, gradients_BTP: Tensor) -> bool
     return INSTANTIATION_PENALTY * length * d * p <= gram_cost or d * p <= length * (d + p)
 
 
-def _gram_norms_squared(inputs_BTD: Tensor, gradients_BTP: Tensor) -> Tensor:
-    """||A^T G||^2 = <A A^T, G G^T> for each example, in blocks of rows of the lower triangle."""
+def _product_norms_squared(inputs_BTD: Tensor, gradients_BTP: Tensor) -> tuple[Tensor, Tensor]:
+    """||A^T G||^2 for each example, and the sum of the sizes of the products it is made of.
+
+    No tensor of more than `PIECE_NUMBERS` numbers is formed on the way, beside A and G.
+    """
     batch, length, d = inputs_BTD.shape
     p = gradients_BTP.shape[-1]
     inputs_BTD, gradients_BTP = inputs_BTD.float(), gradients_BTP.float()
     if length == 1:
-        return _row_norms_squared(inputs_BTD) * _row_norms_squared(gradients_BTP)
+        square_B = _row_norms_squared(inputs_BTD) * _row_norms_squared(gradients_BTP)
+        return square_B, square_B.sqrt()
     if d * p < length * (d + p) / 2:
-        return _instantiated_norms_squared(inputs_BTD, gradients_BTP)
-    if batch * length * length > PIECE_NUMBERS and batch > 1:
-        half = batch // 2
-        return torch.cat(
-            [
-                _gram_norms_squared(inputs_BTD[:half], gradients_BTP[:half]),
-                _gram_norms_squared(inputs_BTD[half:], gradients_BTP[half:]),
-            ]
+        size_B = (_lengths(inputs_BTD) * _lengths(gradients_BTP)).sum(dim=1)
+        return _instantiated_norms_squared(inputs_BTD, gradients_BTP), size_B
+    examples = max(1, PIECE_NUMBERS // (length * length))
+    pieces = [
+        _gram_norms_squared(
+            inputs_BTD[start : start + examples], gradients_BTP[start : start + examples]
         )
+        for start in range(0, batch, examples)
+    ]
+    squares, sizes = zip(*pieces, strict=True)
+    return torch.cat(squares), torch.cat(sizes)
+
+
+def _gram_norms_squared(inputs_BTD: Tensor, gradients_BTP: Tensor) -> tuple[Tensor, Tensor]:
+    """||A^T G||^2 = <A A^T, G G^T>, in blocks of rows of the lower triangle.
+
+    The diagonal holds the squared sizes of the products that the norm is a sum of.
+    """
+    batch, length, _ = inputs_BTD.shape
     blocks = max(2 if length >= 64 else 1, -(-batch * length * length // PIECE_NUMBERS))
     rows = -(-length // blocks)
-    total_B = inputs_BTD.new_zeros(batch, dtype=torch.float32)
+    square_B = inputs_BTD.new_zeros(batch)
+    size_B = torch.zeros_like(square_B)
     for start in range(0, length, rows):
         stop = min(start + rows, length)
         gram = inputs_BTD[:, start:stop] @ inputs_BTD[:, :stop].transpose(1, 2)
-        gram = gram.float() * (
-            gradients_BTP[:, start:stop] @ gradients_BTP[:, :stop].transpose(1, 2)
-        )
-        total_B += 2 * gram[:, :, :start].sum(dim=(1, 2)) + gram[:, :, start:].sum(dim=(1, 2))
-    return total_B.clamp(min=0.0)
+        gram *= gradients_BTP[:, start:stop] @ gradients_BTP[:, :stop].transpose(1, 2)
+        square_B += 2 * gram[:, :, :start].sum(dim=(1, 2)) + gram[:, :, start:].sum(dim=(1, 2))
+        diagonal_BR = gram[:, :, start:].diagonal(dim1=1, dim2=2)
+        size_B += diagonal_BR.clamp(min=0.0).sqrt().sum(dim=1)
+    return square_B.clamp(min=0.0), size_B
 
 
 def _instantiated_norms_squared(inputs_BTD: Tensor, gradients_BTP: Tensor) -> Tensor:
@@ -213,7 +239,7 @@ def _instantiated_norms_squared(inputs_BTD: Tensor, gradients_BTP: Tensor) -> Te
     for start in range(0, batch, size):
         piece = slice(start, start + size)
         products = inputs_BTD[piece].transpose(1, 2) @ gradients_BTP[piece]
-        pieces.append(torch.linalg.vector_norm(products.float(), dim=(1, 2)).square())
+        pieces.append(torch.linalg.vector_norm(products, dim=(1, 2)).square())
     return torch.cat(pieces)
 
 
@@ -277,8 +303,10 @@ def _weighted(
 
 
 def _scaled(values_BTD: Tensor, factors_B: Tensor) -> Tensor:
-    factors_B11 = factors_B.view(-1, 1, 1).to(values_BTD.dtype)
-    return _without_refused(values_BTD, factors_B) * factors_B11
+    """Times the factors, in float32 at least: a factor rounded to bfloat16 breaks the bound."""
+    wide_BTD = values_BTD.to(torch.promote_types(values_BTD.dtype, torch.float32))
+    factors_B11 = factors_B.view(-1, 1, 1).to(wide_BTD.dtype)
+    return _without_refused(wide_BTD, factors_B) * factors_B11
 
 
 def _without_refused(values: Tensor, factors_B: Tensor) -> Tensor:
@@ -290,8 +318,5 @@ def _without_refused(values: Tensor, factors_B: Tensor) -> Tensor:
 
 
 def _add_product(target: Tensor, left: Tensor, right: Tensor) -> None:
-    """Add left^T right to target, in place where the types allow it."""
-    if left.dtype == target.dtype:
-        target.addmm_(left.transpose(0, 1), right)
-    else:
-        target.add_(left.transpose(0, 1) @ right)
+    """Add left^T right to target, in target's type."""
+    target.addmm_(left.to(target.dtype).transpose(0, 1), right.to(target.dtype))

@@ -33,14 +33,19 @@ class RunningSum:
         self._sums: list[Tensor] | None = None
         self._clip: Clip | None = None
 
-    def add(self, clip: Clip, contribute: Callable[[list[Tensor]], None]) -> None:
+    def add(
+        self, clip: Clip, contribute: Callable[[list[Tensor]], None], *, fills: bool = False
+    ) -> None:
         """Let `contribute` add its part, clipped by `clip`, to zeros of the parameters' shapes.
+
+        With `fills` it overwrites every number instead, and is given memory that nobody has set:
+        what is not touched yet takes no room.
 
         Raises:
             InvalidParameter: an earlier part of this sum was clipped otherwise; nothing was added.
         """
         self._require_same(clip)
-        part = self._zeros()
+        part = self._unset() if fills else self._zeros()
         contribute(part)
         self._clip = clip
         if self._sums is None:
@@ -48,8 +53,7 @@ class RunningSum:
             return
         if self._sums[0].dtype != torch.float64 and part[0].device.type != "mps":
             self._sums = [total.double() for total in self._sums]
-        for total, piece in zip(self._sums, part, strict=True):
-            total.add_(piece)
+        torch._foreach_add_(self._sums, part)
 
     def take(self, clip: Clip) -> BoundedSum:
         """Hand over the sum and start a new one; zeros when nothing was added.
@@ -65,6 +69,9 @@ class RunningSum:
     def drop(self) -> None:
         """Forget everything added."""
         self._sums, self._clip = None, None
+
+    def _unset(self) -> list[Tensor]:
+        return [torch.empty_like(p, requires_grad=False) for p in self._parameters]
 
     def _zeros(self) -> list[Tensor]:
         return [torch.zeros_like(p, requires_grad=False) for p in self._parameters]

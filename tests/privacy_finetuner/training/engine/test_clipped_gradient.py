@@ -124,7 +124,7 @@ def test_the_clipped_sum_is_that_of_a_loop_over_examples(name: str, make_model: 
     bound = median_norm(model, batch)  # some examples are clipped, some are not
     expected = brute_force(model, batch, bound)
     engine, story = make_gradient(model, objective, probe)
-    assert isinstance(engine, ExampleLoop if name == "opt" else ClippedGradient), story
+    assert isinstance(engine, ClippedGradient), story
     for micro_batch in (1, 3, None):
         found = summed(engine, batch, Clip(bound), micro_batch)
         assert error(found, expected) <= 1e-5, (name, micro_batch)
@@ -443,7 +443,7 @@ class Twice(nn.Module):
         return self.layer(x, x)
 
 
-@pytest.mark.parametrize("model_type", [lambda: Doubled(4, 4), Mixing, Twice])
+@pytest.mark.parametrize("model_type", [lambda: Doubled(4, 4), Mixing])
 def test_a_model_without_a_true_rule_falls_back_to_the_loop_and_says_so(
     model_type: Callable[[], nn.Module],
 ) -> None:
@@ -462,10 +462,14 @@ def test_a_model_without_a_true_rule_falls_back_to_the_loop_and_says_so(
     assert error(flat(engine.take(CLIP).tensors), expected) <= 1e-5
 
 
-def test_a_loose_parameter_goes_through_vmap_or_the_loop_with_the_same_sum() -> None:
-    model = Loose()
+@pytest.mark.parametrize("model_type", [Loose, Twice])
+def test_parameters_that_no_layer_rule_fits_give_the_same_sum_in_one_pass(
+    model_type: Callable[[], nn.Module],
+) -> None:
+    model = model_type()
     batch = {"x": toy_batch([1.0, 1.0, 1.0])["x"]}
-    engine, _ = make_gradient(model, regression, batch)
+    engine, story = make_gradient(model, regression, batch)
+    assert isinstance(engine, ClippedGradient), story
     loop = ExampleLoop(model, regression)
     found, expected = (summed_x(e, batch) for e in (engine, loop))
     assert error(found, expected) <= 1e-5
@@ -484,7 +488,7 @@ class Forgetful(nn.Module):
         self.scale = nn.Parameter(torch.ones(2, 4))
 
     def forward(self, x: Tensor) -> Tensor:
-        scaled = (x.unsqueeze(-2) * self.scale).sum(dim=-2)
+        scaled = (x.unsqueeze(-2) * torch.sin(self.scale)).sum(dim=-2)
         return nn.functional.dropout(scaled, 0.5, self.training)
 
 

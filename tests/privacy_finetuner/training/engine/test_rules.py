@@ -120,3 +120,54 @@ def test_an_unused_parameter_has_no_norm_and_no_sum() -> None:
         target = torch.zeros_like(rule.parameter)
         rule.add_weighted_sum(torch.ones(2), target)
         assert target.abs().sum() == 0
+
+
+@pytest.mark.parametrize("is_shared", [False, True])
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("look_up", [False, True])
+def test_writing_is_adding_to_zeros_whatever_the_target_held(
+    transposed: bool, is_shared: bool, look_up: bool
+) -> None:
+    shape = (6, 5) if transposed else (5, 6)
+    found = []
+    for write in (True, False):
+        matrix = Matrix(nn.Parameter(torch.zeros(shape)), transposed=transposed)
+        matrix.is_shared = is_shared
+        for seed in (1, 2):
+            matrix.add_dense(normal(2, 3, 6, seed=seed), normal(2, 3, 5, seed=seed + 9))
+        if look_up:
+            rows = torch.tensor([[0, 1, 4], [2, 2, 0]])
+            matrix.add_look_up(rows, normal(2, 3, shape[1], seed=5), ignored_row=None)
+        target = torch.full(shape, float("nan")) if write else torch.zeros(shape)
+        weigh = matrix.write_weighted_sum if write else matrix.add_weighted_sum
+        weigh(torch.tensor([0.25, 3.0]), target)
+        found.append(target)
+    assert torch.allclose(*found, rtol=1e-5, atol=1e-6)
+    assert found[1].any()
+
+
+def test_writing_for_an_unused_weight_is_zeros() -> None:
+    target = torch.full((4, 4), float("nan"))
+    Matrix(nn.Parameter(torch.zeros(4, 4))).write_weighted_sum(torch.ones(2), target)
+    assert not target.any()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_activations_are_weighted_and_added_in_float32(dtype: torch.dtype) -> None:
+    parameter = nn.Parameter(torch.zeros(70, 60))
+    matrix = Matrix(parameter)
+    matrix.is_shared = True
+    inputs, gradients = normal(3, 5, 60).to(dtype), normal(3, 5, 70, seed=2).to(dtype)
+    matrix.add_dense(inputs, gradients)
+    products = gradients.double().transpose(1, 2) @ inputs.double()
+    norms_B = products.flatten(1).norm(dim=1)
+
+    found_B = matrix.norms_squared()
+    factors_B = 1 / norms_B.float()
+    target = torch.empty_like(parameter, requires_grad=False)
+    matrix.write_weighted_sum(factors_B, target)
+
+    assert found_B is not None
+    assert torch.allclose(found_B.double().sqrt(), norms_B, rtol=1e-5)
+    expected = (products / norms_B.view(-1, 1, 1)).sum(dim=0)
+    assert float((target.double() - expected).norm() / expected.norm()) <= 1e-5

@@ -60,3 +60,15 @@ def test_parts_of_one_sum_share_one_bound() -> None:
     with pytest.raises(InvalidParameter, match="clip"):
         total.take(Clip(2.0))
     assert total.take(CLIP).tensors[0].tolist() == [1.0, 1.0, 1.0]
+
+
+def test_a_part_that_fills_its_targets_is_added_like_any_other() -> None:
+    def fill(targets: list[Tensor]) -> None:
+        for target in targets:
+            target.fill_(2.0)
+
+    total = RunningSum([parameter(3), parameter(2)])
+    for _ in range(3):
+        total.add(CLIP, fill, fills=True)
+
+    assert [t.tolist() for t in total.take(CLIP).tensors] == [[6.0] * 3, [6.0] * 2]

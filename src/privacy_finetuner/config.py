@@ -23,10 +23,12 @@ from privacy_core.errors import InvalidParameter
 from privacy_core.guarantee import NeighbouringRelation, PrivacyUnit
 from privacy_finetuner.domains import (
     AVERAGES,
+    CLIP_NORM_LEAST,
     NOISES,
     OPTIMIZERS,
     SCHEDULES,
     above_zero,
+    at_least,
     given,
     inside_zero_one,
     one_of,
@@ -109,7 +111,7 @@ class PrivacyConfig:
             [
                 above_zero("epsilon", self.epsilon),
                 inside_zero_one("delta", self.delta),
-                above_zero("max_grad_norm", self.max_grad_norm),
+                at_least("max_grad_norm", self.max_grad_norm, CLIP_NORM_LEAST),
                 given(above_zero, "noise_multiplier", self.noise_multiplier),
                 given(inside_zero_one, "target_delta", self.target_delta),
                 _an_accountant("accounting_mode", self.accounting_mode),
@@ -252,11 +254,25 @@ class TrainingConfig:
 class PerformanceFlags:
     """What changes speed and memory, never the guarantee and never what is computed.
 
-    `micro_batch_tokens` bounds the padded tokens of one physical pass; a logical batch is split to
-    fit.
+    Attributes:
+        micro_batch_tokens: bound on the padded tokens of one physical pass; a logical batch is
+            split to fit.
+        gradient_checkpointing: recompute activations in the backward pass instead of keeping them.
+        max_memory_gb: what training may hold, in 10^9 bytes; `micro_batch_tokens` is lowered until
+            it does. See `training.step_memory`.
     """
 
     micro_batch_tokens: int = 4096
+    gradient_checkpointing: bool = False
+    max_memory_gb: float | None = None
+
+    def __post_init__(self) -> None:
+        raise_if_any(
+            [
+                whole_from("micro_batch_tokens", self.micro_batch_tokens, 1),
+                given(above_zero, "max_memory_gb", self.max_memory_gb),
+            ]
+        )
 
 
 _TRAIN_PARAMETERS: Final = (
@@ -300,6 +316,9 @@ class TrainOptions:
         views: damaged views of each example that its one clipped gradient is the mean over.
         view_replacement: chance of a token to be exchanged for another in a view.
         micro_batch_tokens: padded tokens of one physical pass. Speed and memory only.
+        gradient_checkpointing: recompute activations instead of keeping them. Speed and memory only.
+        max_memory_gb: what training may hold, in 10^9 bytes: passes are made small enough. Speed
+            and memory only.
         keep_checkpoints: how many of the newest checkpoints stay on disk.
         on_step: called with a `StepRecord` after every step.
         compute_metrics: figures of one's own in exact scores, from all logits at once.
@@ -337,6 +356,8 @@ class TrainOptions:
     views: int = 1
     view_replacement: float = 0.1
     micro_batch_tokens: int = 4096
+    gradient_checkpointing: bool = False
+    max_memory_gb: float | None = None
     keep_checkpoints: int = 3
     on_step: Callable[[StepRecord], None] | None = None
     data_collator: Any = None
@@ -349,12 +370,18 @@ class TrainOptions:
             [
                 one_of("unit", self.unit, tuple(PrivacyUnit)),
                 whole_from("micro_batch_tokens", self.micro_batch_tokens, 1),
+                given(above_zero, "max_memory_gb", self.max_memory_gb),
                 whole_from("keep_checkpoints", self.keep_checkpoints, 1),
                 None
                 if self.max_examples_per_user is None
                 else whole_from("max_examples_per_user", self.max_examples_per_user, 1),
             ]
         )
+
+    def flags(self) -> PerformanceFlags:
+        """What of these options is about speed and memory."""
+        names = [f.name for f in fields(PerformanceFlags)]
+        return PerformanceFlags(**{name: getattr(self, name) for name in names})
 
     def training(self, **given: Any) -> TrainingConfig:
         """What of these options is about training, with what `train` was given besides."""

@@ -15,9 +15,18 @@ OPTIMIZERS: Final = (
     "adamw", "adambc", "sgd", "adam", "adafactor", "adadelta", "adagrad", "adamax", "asgd",
     "muon", "nadam", "radam", "rmsprop", "rprop",
 )  # fmt: skip
+CLIP_NORM_LEAST: Final = 1e-8
+"""An adaptive bound may fall to a ten-thousandth of it; below that, float32 squares are zero."""
 AVERAGES: Final = ("auto", "none", "ema", "polynomial")
 SCHEDULES: Final = ("constant", "linear", "cosine")
 NOISES: Final = ("auto", "independent", "banded", "blt", "lambda_cgd")
+
+
+def at_least(name: str, value: float, least: float) -> str | None:
+    """A finite number, `least` or more."""
+    if _is_number(value) and least <= value < math.inf:
+        return None
+    return f"{name} is {value!r}, expected a finite number >= {least:g}"
 
 
 def above_zero(name: str, value: float) -> str | None:

@@ -3,7 +3,9 @@
 The events come in the order in which `transformers.Trainer` sends them, and `TrainerControl` is
 obeyed. A callback sees what is public or released: the noisy gradients, the model after private
 steps, the learning rate, the released figures of an epoch, scores on the *public* `eval_dataset`.
-It never sees a batch, a loss of a step or an unclipped gradient: `train_dataloader` is `None`.
+It is given no batch, no loss of a step and no unclipped gradient: `train_dataloader` is `None`, and
+hooks on the model or its weights are refused. A callback is the caller's own code all the same:
+what it does beside these events is up to who wrote it.
 
 ======================  ==========================================================================
 `TrainerControl`        what it does here
@@ -35,6 +37,13 @@ __all__ = ["Callbacks"]
 
 # Of two scores of a public evaluation the better one is: these grow, everything else falls.
 _GROWING: Final = ("accuracy",)
+_HOOKS: Final = (
+    "_forward_hooks",
+    "_forward_pre_hooks",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+    "_post_accumulate_grad_hooks",
+)
 
 
 class Callbacks:
@@ -90,6 +99,7 @@ class _Events:
         self._evaluations = len(run.state.evaluations)
         self._epochs = len(run.state.epochs)
         self._saved = run.record.state.checkpoint
+        self._hooks = _hooks_of(run.loaded.model)
         self.control = TrainerControl()
         self.state = TrainerState(
             max_steps=run.plan.steps,
@@ -117,6 +127,12 @@ class _Events:
         if self._run.state.step % self._run.steps_per_epoch == 0:
             self.send("on_epoch_begin")
         self.send("on_step_begin")
+        if _hooks_of(self._run.loaded.model) != self._hooks:
+            raise ConfigurationError(
+                "a callback put hooks on the model or its weights (as wandb.watch does), which "
+                "could see gradients before the noise; take them off, for instance with "
+                "WANDB_WATCH=false; the next step was not taken"
+            )
 
     def end_step(self, step: StepRecord) -> None:
         run = self._run
@@ -215,6 +231,12 @@ class _Hooks:
     def __exit__(self, *_: object) -> None:
         for handle in self._handles:
             handle.remove()
+
+
+def _hooks_of(model: Any) -> int:
+    """How many functions torch would call while a step runs."""
+    holders = [*model.modules(), *model.parameters()]
+    return sum(len(getattr(holder, name, None) or ()) for holder in holders for name in _HOOKS)
 
 
 def _arguments(run: Run, metric: str) -> TrainingArguments:

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import torch
 
+from privacy_core.errors import BudgetError
 from privacy_finetuner.config import PerformanceFlags, TrainingConfig
 from privacy_finetuner.results import EpochRecord
 from privacy_finetuner.training import checkpoint, noise_state
@@ -30,6 +31,7 @@ from privacy_finetuner.training.run_record import RunRecord
 from privacy_finetuner.training.sampling import Sampler
 from privacy_finetuner.training.update import Update
 from privacy_finetuner.training.user_batches import UserBatches
+from privacy_runtime.journal import JournalError
 
 # Steps are reserved on disk in groups: a crash loses at most this many that never ran.
 _RESERVED_AHEAD: Final = 8
@@ -88,15 +90,14 @@ def steps(run: Run) -> Iterator[StepRecord]:
     call `save` then.
 
     Raises:
+        BudgetError: the ledger refused. JournalError: it is away or damaged. What ran is saved.
         NonFiniteLoss: the step was not applied; the newest checkpoint is intact.
         CheckpointError: the disk refused; earlier checkpoints are intact.
     """
     plan, state = run.plan, run.state
     while state.step < plan.steps:
         if run.record.state.charged_steps <= state.step:
-            until = min(state.step + _RESERVED_AHEAD, plan.steps)
-            run.meter.watermark(until)
-            run.record.reserve(until)
+            _reserve(run, min(state.step + _RESERVED_AHEAD, plan.steps))
         rate = run.update.prepare(state.step, state.clip_norm)
         clip = Clip(state.clip_norm, ClipRule(plan.clip_rule))
         release = dp_step(
@@ -121,6 +122,21 @@ def steps(run: Run) -> Iterator[StepRecord]:
             clip_norm=state.clip_norm,
             learning_rate=rate,
         )
+
+
+def _reserve(run: Run, until: int) -> None:
+    """Charge the next steps in the ledger and on the disk, before they run.
+
+    Only here, between two steps, may a refusal of the ledger keep what ran: anywhere else a step
+    may be under way whose release is out already.
+    """
+    try:
+        run.meter.watermark(until)
+    except (BudgetError, JournalError):
+        if run.state.step > 0:
+            save(run)
+        raise
+    run.record.reserve(until)
 
 
 def save(run: Run) -> Path:

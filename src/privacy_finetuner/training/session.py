@@ -17,7 +17,6 @@ from typing import Any, Final
 
 import torch
 
-from privacy_core.errors import BudgetError
 from privacy_finetuner.config import PerformanceFlags, TrainingConfig
 from privacy_finetuner.errors import (
     CheckpointError,
@@ -41,12 +40,18 @@ from privacy_finetuner.training.objectives import public_probe
 from privacy_finetuner.training.plan import DPTrainingPlan
 from privacy_finetuner.training.run_record import RunRecord, RunState
 from privacy_finetuner.training.sampling import Sampler, make_sampler
+from privacy_finetuner.training.step_memory import (
+    start_checkpointing,
+    stop_checkpointing,
+    within_memory,
+)
 from privacy_finetuner.training.update import make_update
 from privacy_finetuner.training.user_batches import UserBatches
 from privacy_runtime.files import write_atomic
-from privacy_runtime.journal import JournalError
 from privacy_runtime.keystream import KeyStream
 from privacy_runtime.world import Entropy
+
+_SEED_BYTES: Final = 7  # a torch generator takes 63 bits
 
 RESUME_FILE: Final = ".resume"
 """Identifies the data set while a run is unfinished. Computed from private data, so it is outside
@@ -61,6 +66,7 @@ class OpenedRun:
     engine: str
     notes: list[str]
     callbacks: Callbacks
+    chance_seed: int
 
     def checkpoints(self) -> list[Path]:
         """The checkpoints on disk, oldest first."""
@@ -100,9 +106,13 @@ def open_run(  # noqa: PLR0913 -- the composition root: keyword-only, each part 
     with ExitStack() as undo:
         record = _open_record(folder, resume=resume)
         undo.callback(record.close)
+        if flags.gradient_checkpointing:
+            start_checkpointing(loaded.model)
+            undo.callback(stop_checkpointing, loaded.model)
         gradient, engine = choose_gradient(training, flags, loaded, objective, probe, entropy)
         undo.callback(gradient.close)
         update = make_update(training, plan, gradient)
+        flags, sizing = within_memory(flags, training, plan, loaded, objective, gradient, update)
         state, notes = _begin_or_resume(
             record, plan, loaded, update.optimizer, dataset, folder, job_id, meter, resume=resume
         )
@@ -125,9 +135,15 @@ def open_run(  # noqa: PLR0913 -- the composition root: keyword-only, each part 
             users=UserBatches(dataset) if training.user_sampling else None,
             meter=meter,
         )
-        notes += _take_over_noise(run, resume=resume)
+        notes += [*sizing, *_take_over_noise(run, resume=resume)]
         undo.pop_all()  # from here on `drive` closes them
-    return OpenedRun(run=run, engine=engine, notes=notes, callbacks=callbacks or Callbacks(()))
+    return OpenedRun(
+        run=run,
+        engine=engine,
+        notes=notes,
+        callbacks=callbacks or Callbacks(()),
+        chance_seed=int.from_bytes(entropy.token_bytes(_SEED_BYTES)),
+    )
 
 
 def drive(opened: OpenedRun, on_step: Callable[[StepRecord], None] | None = None) -> None:
@@ -149,7 +165,7 @@ def drive(opened: OpenedRun, on_step: Callable[[StepRecord], None] | None = None
         state = run.record.state
         run.meter.begin(charged_steps=state.charged_steps, is_finished=state.is_finished)
         run.loaded.model.train()
-        with _stop_requests() as stop:
+        with _secret_chance(opened.chance_seed), _stop_requests() as stop:
             for step in opened.callbacks.around(run, loop.steps(run)):
                 if on_step is not None:
                     on_step(step)
@@ -165,11 +181,6 @@ def drive(opened: OpenedRun, on_step: Callable[[StepRecord], None] | None = None
         (run.folder / RESUME_FILE).unlink(missing_ok=True)
         noise_state.remove(run.folder)
         run.meter.commit(run.record.state.charged_steps)
-    except (BudgetError, JournalError):
-        # The ledger is away or has closed the reservation: what ran is kept, no other step runs.
-        if run.state.step > 0 and not run.record.state.is_finished:
-            loop.save(run)
-        raise
     except NonFiniteLoss:
         # The batch was looked at, and the stop itself says something about it: it is charged.
         run.record.settle(run.state.step + 1)
@@ -179,6 +190,8 @@ def drive(opened: OpenedRun, on_step: Callable[[StepRecord], None] | None = None
         run.meter.close()
         run.gradient.close()
         run.record.close()
+        if run.flags.gradient_checkpointing:
+            stop_checkpointing(run.loaded.model)
         run.loaded.model.eval()
 
 
@@ -327,6 +340,18 @@ def _begun_with(folder: Path) -> str | None:
     """The fingerprint of the data that the unfinished run in a folder was begun with."""
     path = folder / RESUME_FILE
     return path.read_text() if path.is_file() else None
+
+
+@contextmanager
+def _secret_chance(seed: int) -> Iterator[None]:
+    """Let dropout draw from a seed that nobody knows, and give the caller's generator back.
+
+    One more example shifts the masks of all others. Only while the masks are unknown, and alike in
+    law whatever the batch is, may they be thought of as each example's own (docs/sharp_edges.md).
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)  # noqa: TID251 -- chance of the model, not noise
+        yield
 
 
 @contextmanager

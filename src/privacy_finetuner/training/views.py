@@ -53,7 +53,8 @@ class Views:
         loss: the per-example loss of one view.
         count: K >= 1.
         view: makes a view.
-        generator: chance; it need not be secret.
+        generator: chance; secret, like the masks of dropout: to somebody who knows it, an example
+            more shifts what the others are shown.
 
     Source: De et al. 2022 (arXiv:2204.13650), section 3.2.
     """

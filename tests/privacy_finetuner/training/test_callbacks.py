@@ -142,6 +142,20 @@ def test_cutting_an_epoch_short_is_refused(llama_folder: Path, tmp_path: Path) -
         train(llama_folder, tmp_path, StopAfter(1, "should_epoch_stop"))
 
 
+class Watches(TrainerCallback):
+    """What `wandb.watch` does."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, *, model: Any, **_: Any) -> None:
+        next(model.parameters()).register_hook(lambda gradient: None)
+
+
+def test_hooks_on_the_weights_are_refused_before_the_first_step(
+    llama_folder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigurationError, match="before the noise"):
+        train(llama_folder, tmp_path, Watches())
+
+
 def test_what_is_not_a_callback_is_refused_before_the_start(
     llama_folder: Path, tmp_path: Path
 ) -> None:

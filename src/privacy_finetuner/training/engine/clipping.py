@@ -30,6 +30,10 @@ class ClipRule(StrEnum):
 _STABILISER = 0.01
 
 
+CLIP_NORM_LEAST = 1e-12
+"""Squares of much smaller norms are zero in float32, and a norm of zero is never clipped."""
+
+
 @dataclass(frozen=True, slots=True)
 class Clip:
     """A clipping rule with its bound: every example contributes at most `clip_norm` in L2."""
@@ -38,9 +42,11 @@ class Clip:
     rule: ClipRule = ClipRule.BOUND
 
     def __post_init__(self) -> None:
-        if not 0 < self.clip_norm < math.inf:
+        if not CLIP_NORM_LEAST <= self.clip_norm < math.inf:
             raise InvalidParameter(
-                "clip_norm", found=self.clip_norm, expected="a finite number > 0"
+                "clip_norm",
+                found=self.clip_norm,
+                expected=f"a finite number >= {CLIP_NORM_LEAST:g}",
             )
 
     def factors(self, norms_B: Tensor) -> Tensor:

@@ -43,7 +43,9 @@ class ForwardOnly:
     or removed. It is priced as what it is: one Gaussian release of K numbers, of any K.
 
     The model runs in evaluation mode: with dropout, both ends of a slope would see other masks.
-    Moving the weights to and fro leaves a rounding error that depends on public numbers only.
+    After every micro-batch the weights are put back from a copy, bit for bit: moved to and fro in
+    float32 they would not return, and what is left behind would tell how many micro-batches there
+    were. The copy is of the trained weights, and lives while a micro-batch does.
 
     Args:
         model: any module whose layers do not mix examples.
@@ -93,9 +95,10 @@ class ForwardOnly:
         """
         was_training = self.model.training
         self.model.eval()
+        held = [weight.detach().clone() for weight in self.weights]
         try:
             with torch.no_grad():
-                slopes_BK, losses_B, accuracies_B = self._slopes(batch)
+                slopes_BK, losses_B, accuracies_B = self._slopes(batch, held)
                 norms_B = torch.linalg.vector_norm(slopes_BK, dim=1)
                 factors_B = clip.factors(norms_B)
                 bounded_BK = torch.nan_to_num(slopes_BK, nan=0.0, posinf=0.0, neginf=0.0)
@@ -105,6 +108,7 @@ class ForwardOnly:
 
                 self._sum.add(clip, contribute)
         finally:
+            self._put_back(held)
             self.model.train(was_training)
         return BatchRecord(losses_B, accuracies_B, norms_B)
 
@@ -129,7 +133,12 @@ class ForwardOnly:
         """Draw the directions of the next step."""
         self._seeds = self._fresh_seeds(len(self._seeds))
 
-    def _slopes(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    @torch.no_grad()
+    def _put_back(self, held: Sequence[Tensor]) -> None:
+        for weight, kept in zip(self.weights, held, strict=True):
+            weight.copy_(kept)
+
+    def _slopes(self, batch: Batch, held: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         count = len(self._seeds)
         columns: list[Tensor] = []
         losses_B = accuracies_B = torch.zeros(0)
@@ -139,7 +148,7 @@ class ForwardOnly:
             above_B, accuracies_B = self._loss(self.model, batch)
             self.move([-2 * distance for distance in there])
             below_B, _ = self._loss(self.model, batch)
-            self.move(there)
+            self._put_back(held)
             losses_B = (above_B + below_B) / 2
             if not bool(torch.isfinite(losses_B).all()):
                 raise NonFiniteLoss(

@@ -1,0 +1,57 @@
+"""What a callback of the kind that people do use could carry away."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import Tensor
+from transformers import TrainerCallback
+
+from privacy_finetuner import PrivacyConfig, PrivateTrainer
+from privacy_finetuner.errors import ConfigurationError
+
+RECORDS = [{"text": f"note {i}: " + "ab" * (i % 5), "who": f"u{i // 2}"} for i in range(24)]
+BY_USER = {
+    "unit": "user",
+    "user_field": "who",
+    "max_examples_per_user": 2,
+    "user_sampling": True,
+}
+
+
+class Watcher(TrainerCallback):
+    """Watches gradients as `wandb.watch` does (transformers' WandbCallback): hooks on weights."""
+
+    def __init__(self) -> None:
+        self.seen = 0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, *, model: Any, **_: Any) -> None:
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.register_hook(self._look)
+
+    def _look(self, gradient: Tensor) -> None:
+        self.seen += 1
+
+
+@pytest.mark.parametrize("options", [{}, BY_USER], ids=["one pass", "user by user"])
+def test_a_callback_that_watches_gradients_sees_none_before_the_noise(
+    options: dict[str, Any], llama_folder: Path, tmp_path: Path
+) -> None:
+    watcher = Watcher()
+    trainer = PrivateTrainer(
+        str(llama_folder), PrivacyConfig(epsilon=8.0, delta=1e-3), device="cpu"
+    )
+    with suppress(ConfigurationError):  # to be refused is an answer as well
+        trainer.train(
+            RECORDS,
+            epochs=1,
+            batch_size=6,
+            output_dir=str(tmp_path),
+            callbacks=[watcher],
+            **options,
+        )
+    assert watcher.seen == 0

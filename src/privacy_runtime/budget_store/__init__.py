@@ -6,6 +6,7 @@ nothing else may import `privacy_core.budget`.
 
 from privacy_core.budget import (
     INFINITE,
+    USUAL_SHARES,
     AccountOpened,
     Amounts,
     ApproveVoid,
@@ -42,6 +43,7 @@ from privacy_core.budget import (
     parse_scope,
     protection,
     quota,
+    shares_of,
 )
 from privacy_runtime.budget_store.exports import Export, verify_export
 from privacy_runtime.budget_store.projection import Fact
@@ -52,6 +54,7 @@ from privacy_runtime.journal import AnchorFile, HeadKey, SignedHead
 __all__ = [
     "INFINITE",
     "LEDGER",
+    "USUAL_SHARES",
     "AccountOpened",
     "Amounts",
     "AnchorFile",
@@ -95,6 +98,7 @@ __all__ = [
     "parse_scope",
     "protection",
     "quota",
+    "shares_of",
     "timeline",
     "verify_export",
 ]

@@ -1,4 +1,7 @@
-"""Who uses a home's connection, how often a transaction is repeated, and what a fork leaves."""
+"""Who uses a home's connection, how often a transaction is repeated, and what a fork leaves.
+
+Source: PostgreSQL documentation, 20.5.1 (commit_delay, commit_siblings), for the wait of a leader.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,8 @@ T = TypeVar("T")
 
 BATCH_MOST: Final = 64
 """Most requests that share one transaction."""
+GATHER_S: Final = 0.002
+"""Longest wait for those who were served together to ask again, in seconds."""
 
 _REPEATABLE = (Transient, ConnectionLost)
 
@@ -40,9 +45,10 @@ class Turns:
         self._home = home
         self._retry_s = retry_s
         self._connection = threading.Lock()
-        self._queue = threading.Lock()  # guards the two below; never held while waiting
+        self._queue = threading.Condition()  # guards what follows
         self._waiting: deque[Request] = deque()
         self._led = False
+        self._batch = 1  # how many were served last
         _open.add(self)
 
     def ask(self, request: Request, serve: Callable[[list[Request]], None]) -> None:
@@ -53,6 +59,7 @@ class Turns:
         with self._queue:
             self._waiting.append(request)
             leads, self._led = not self._led, True
+            self._queue.notify()
         if not leads:
             try:
                 request.wake.wait()
@@ -69,12 +76,19 @@ class Turns:
                 self._hand_over()
 
     def _taken(self, request: Request) -> list[Request]:
-        """Take what waits for the same stream, `request` included, out of the queue."""
+        """Take what waits for the same stream, `request` included, out of the queue.
+
+        Those who were served together are about to ask again, so they are given a moment: alone
+        one would pay for the disk, and let all the others wait for it. A single caller never waits.
+        """
         with self._queue:
+            if self._batch > 1:
+                self._queue.wait_for(lambda: len(self._waiting) >= self._batch, GATHER_S)
             same = [other for other in self._waiting if other.stream == request.stream]
             batch = [request, *(other for other in same if other is not request)][:BATCH_MOST]
             for taken in batch:
                 self._waiting.remove(taken)
+            self._batch = len(batch)
             return batch
 
     def _hand_over(self) -> None:
@@ -141,10 +155,11 @@ class Turns:
 
     def go_on(self, *, alone: bool = False) -> None:
         """Undo `stop`; `alone`: the threads that wait are the parent's, not this process's."""
-        if alone:
-            self._waiting.clear()
-            self._led = False
         self._queue.release()
+        if alone:
+            self._queue = threading.Condition()
+            self._waiting.clear()
+            self._led, self._batch = False, 1
         self._connection.release()
 
 

@@ -26,7 +26,7 @@ from privacy_runtime.journal import (
     KeyTaken,
     View,
 )
-from privacy_runtime.testing import Crash, CrashingJournal, CrashPoint, MemoryRows
+from privacy_runtime.testing import Crash, CrashingJournal, CrashPoint
 
 S = "stream"
 
@@ -174,7 +174,7 @@ def test_what_shares_a_transaction_shares_no_refusal(place: Any) -> None:
     results: dict[str, Any] = {}
 
     def slow(view: View) -> Change:
-        for _ in range(4):
+        for _ in range(5):
             waiting.acquire(timeout=10)
         return Change([Draft("t", "slow", {})])
 
@@ -189,13 +189,14 @@ def test_what_shares_a_transaction_shares_no_refusal(place: Any) -> None:
         raise InvalidParameter("x", found=1, expected="2")
 
     team = [threading.Thread(target=journal.transact, args=(S, slow))]
-    for name, decide in {
-        "one": count_up("one"),
-        "refused": refuse,
-        "taken": note("taken"),
-        "two": count_up("two"),
-    }.items():
-        team.append(threading.Thread(target=ask, args=(name, decide, (name,))))
+    for name, decide, key in [
+        ("one", count_up("one"), "one"),
+        ("one again", count_up("one"), "one"),
+        ("refused", refuse, "refused"),
+        ("taken", note("taken"), "taken"),
+        ("two", count_up("two"), "two"),
+    ]:
+        team.append(threading.Thread(target=ask, args=(name, decide, (key,))))
     for member in team:
         member.start()
     for member in team:
@@ -203,9 +204,41 @@ def test_what_shares_a_transaction_shares_no_refusal(place: Any) -> None:
 
     assert isinstance(results["refused"], InvalidParameter)
     assert isinstance(results["taken"], KeyTaken)
-    values = {results[name][0].body["value"] for name in ("one", "two")}
-    assert values == {1, 2}
+    assert sorted(map(len, (results["one"], results["one again"]))) == [0, 1]
+    assert {entry.body["value"] for entry in journal.read(S) if entry.type == "counted"} == {1, 2}
     assert journal.verify(S).seq == 4
+
+
+def test_a_thread_that_dies_while_it_writes_leaves_the_others_served(place: Any) -> None:
+    journal = place.journal()
+    waiting = threading.Semaphore(0)
+    died: list[BaseException] = []
+
+    def die(view: View) -> Change:
+        for _ in range(3):
+            waiting.acquire(timeout=10)
+        raise Crash
+
+    def doomed() -> None:
+        try:
+            journal.transact(S, die)
+        except Crash as crash:
+            died.append(crash)
+
+    def ask(key: str) -> None:
+        waiting.release()
+        journal.transact(S, count_up(key), keys=(key,), names=("count",))
+
+    team = [threading.Thread(target=doomed)]
+    team += [threading.Thread(target=ask, args=(key,)) for key in ("one", "two", "three")]
+    for member in team:
+        member.start()
+    for member in team:
+        member.join(timeout=20)
+
+    assert not any(member.is_alive() for member in team)
+    assert len(died) == 1
+    assert [entry.body["value"] for entry in journal.read(S)] == [1, 2, 3]
 
 
 DAMAGE: dict[str, tuple[Callable[[Any], None], int, str]] = {
@@ -349,11 +382,3 @@ def test_a_fork_carries_no_connection(durable: Any) -> None:
 
     assert status == 0
     assert journal.verify(S).seq == 11
-
-
-def test_rows_in_memory_are_shared_like_a_database(place: Any) -> None:
-    if place.kind != "memory":
-        pytest.skip("the others have files")
-    assert isinstance(place.rows, MemoryRows)
-    place.journal().transact(S, note("k"))
-    assert place.journal().verify(S).seq == 1

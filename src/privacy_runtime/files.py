@@ -69,9 +69,9 @@ def write_atomic(path: Path | str, data: bytes) -> None:
     try:
         temporary, descriptor = _create_temporary(target)
         try:
-            write_all(descriptor, data)
-            if target.exists():
+            if target.exists():  # before the first byte: the old file may be for few eyes only
                 os.fchmod(descriptor, target.stat().st_mode & 0o7777)
+            write_all(descriptor, data)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)

@@ -1,18 +1,26 @@
-"""What a callback of the kind that people do use could carry away."""
+"""What a callback, or a hook of the kind that people do use, could carry away."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from torch import Tensor
 from transformers import TrainerCallback
 
 from privacy_finetuner import PrivacyConfig, PrivateTrainer
-from privacy_finetuner.errors import ConfigurationError
+from privacy_finetuner.errors import ConfigurationError, UnsupportedLayer
+from privacy_finetuner.training.engine import Clip
+from privacy_finetuner.training.engine.example_loop import ExampleLoop
+from privacy_finetuner.training.engine.user_mean import UserMean
+from privacy_finetuner.training.objectives import Objective, public_probe
 
+MakeModel = Callable[..., Any]
+CAUSAL = Objective("causal_lm", 40)
 RECORDS = [{"text": f"note {i}: " + "ab" * (i % 5), "who": f"u{i // 2}"} for i in range(24)]
 BY_USER = {
     "unit": "user",
@@ -55,3 +63,20 @@ def test_a_callback_that_watches_gradients_sees_none_before_the_noise(
             **options,
         )
     assert watcher.seen == 0
+
+
+@pytest.mark.parametrize("engine", [UserMean, ExampleLoop])
+def test_a_model_that_comes_with_watched_weights_shows_nothing_either(
+    engine: Callable[..., Any], make_model: MakeModel
+) -> None:
+    """`wandb.watch(model)` before the model object was given to the trainer: no callback at all."""
+    model = make_model("llama")
+    seen: list[Tensor] = []
+    for parameter in model.parameters():
+        parameter.register_hook(seen.append)
+    try:
+        source = engine(model, CAUSAL)
+        source.add(public_probe(CAUSAL, vocabulary=40, device=torch.device("cpu")), Clip(1.0))
+    except (ConfigurationError, UnsupportedLayer):
+        pass  # refused: an answer as well
+    assert not seen

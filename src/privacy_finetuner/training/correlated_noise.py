@@ -69,7 +69,10 @@ class CorrelatedNoise:
     def privatize(
         self, noise: GaussianNoise, sums: Sequence[Tensor], *, sensitivity: float
     ) -> list[Tensor]:
-        """Return the sums of the next step with their noise, in the types they have.
+        """Return the sums of the next step with their noise, in float64.
+
+        Always in float64: the type of the sums tells whether they were made in one piece or in
+        several, and rounding to it would show that in what is released.
 
         Args:
             noise: where fresh noise comes from.
@@ -98,7 +101,7 @@ class CorrelatedNoise:
         self._memory.remember(
             [(out - part) / sensitivity for out, part in zip(released, sums_64, strict=True)]
         )
-        return [out.to(part.dtype) for out, part in zip(released, sums, strict=True)]
+        return [out.to(torch.float64) for out in released]
 
     def memory(self) -> dict[str, Tensor]:
         """What is remembered, by name: to be kept as secret as the data."""

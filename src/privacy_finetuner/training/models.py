@@ -97,8 +97,13 @@ class LoadedModel:
 
     @property
     def context_length(self) -> int | None:
-        """The longest input in tokens; `None` when the model states no limit."""
-        length = getattr(self.model.config, "max_position_embeddings", None)
+        """The longest input in tokens; `None` when the model states no limit.
+
+        Some models (rope type `longrope`) compute all positions of a batch in another way as soon
+        as its longest example passes a first limit. One example would then change all others, so
+        that first limit counts.
+        """
+        length = _longest(self.model.config)
         if not isinstance(length, int) or length < 1:
             return None
         # RoBERTa and its kin start counting positions after the padding row of their table.
@@ -107,7 +112,10 @@ class LoadedModel:
             for name, layer in self.model.named_modules()
             if name.endswith("position_embeddings") and getattr(layer, "padding_idx", None)
         ]
-        return length - max(skipped, default=0)
+        prompt = getattr(
+            getattr(self.model, "active_peft_config", None), "num_virtual_tokens", None
+        )
+        return length - max(skipped, default=0) - (prompt or 0)
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -290,6 +298,17 @@ def choose_device(device: str = "auto") -> torch.device:
         here = [kind for kind, is_here in has.items() if is_here]
         raise ConfigurationError(f"device {device!r} is not on this machine; it has {here}")
     return place
+
+
+def _longest(config: Any) -> int | None:
+    """The positions in which no example changes another one's."""
+    length = getattr(config, "max_position_embeddings", None)
+    scaling = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None)
+    first = (scaling or {}).get("original_max_position_embeddings")
+    first = first or getattr(config, "original_max_position_embeddings", None)
+    if (scaling or {}).get("rope_type") == "longrope" and first is not None:
+        return min(int(first), length or int(first))
+    return length
 
 
 def _reads_both_ways(config: Any) -> bool:

@@ -87,6 +87,8 @@ class DPTrainingPlan:
 
     def __post_init__(self) -> None:
         bands = self.correlation.bands if isinstance(self.correlation, BandedToeplitz) else 1
+        if isinstance(self.correlation, BufferedToeplitz):
+            bands = 2  # it reaches over the whole run, but a group must rest between its turns
         if bands > self.groups or (self.groups > 1) != (self.sampler == "cyclic_poisson"):
             raise ConfigurationError(
                 f"{bands} bands with {self.groups} groups and the sampler {self.sampler!r} have no "

@@ -251,8 +251,13 @@ def _priced_sampler(plan: DPTrainingPlan, entropy: Entropy) -> Sampler:
 def _take_over_noise(run: Run, *, resume: bool) -> list[str]:
     """Begin correlated noise, or go on with it; returns what the user should know."""
     plan, sampler = run.plan, run.sampler
-    if plan.correlation is None or not isinstance(sampler, CyclicPoissonSampler):
+    if plan.correlation is None:
         return []
+    if not isinstance(sampler, CyclicPoissonSampler):
+        raise ConfigurationError(
+            f"noise {plan.noise!r} is priced for groups that take turns, found the sampler "
+            f"{sampler.kind!r}; nothing was started"
+        )
     run.correlated = CorrelatedNoise(plan.correlation, plan.fresh_noise_multiplier)
     coordinates = sum(parameter.numel() for parameter in run.gradient.parameters)
     notes = [
@@ -283,6 +288,7 @@ def _open_record(folder: Path, *, resume: bool) -> RunRecord:
             undo.pop_all()
             return record
         run_record.archive(folder)
+        noise_state.remove(folder)
     return RunRecord(folder)
 
 

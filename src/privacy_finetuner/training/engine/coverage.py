@@ -114,9 +114,19 @@ def cover(model: nn.Module) -> Coverage:
 def refuse_mixing(model: nn.Module) -> None:
     """Refuse a model in which one example's output depends on another example.
 
+    Refused as well: hooks on trainable weights (`wandb.watch`), which would be shown gradients
+    before they are clipped and noised.
+
     Raises:
         UnsupportedLayer: names the first such layer.
     """
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and parameter._backward_hooks:
+            raise UnsupportedLayer(
+                name,
+                "parameter",
+                "a hook watches its gradient, which is private before the noise; take the hook off",
+            )
     for name, module in model.named_modules():
         mixes = isinstance(module, nn.modules.batchnorm._BatchNorm) or (
             isinstance(module, nn.modules.instancenorm._InstanceNorm) and module.track_running_stats

@@ -113,7 +113,10 @@ class TrainingHistory:
 class PrivacyReport:
     """What was promised, what was spent, what is left.
 
-    `privacy_spent` counts since the last grant; `lifetime_spent` never goes down.
+    `privacy_spent` counts since the last grant; `lifetime_spent` never goes down. Where a ledger is
+    charged, these three are its account's, by whatever process, `ledger` holds the rest of what it
+    says (which scope is the guarantee, reservations, head), and `grants` and `releases` are only
+    what this object knows of. `distribution` is how the plan spreads over epochs and steps.
     """
 
     privacy_spent: PrivacySpent
@@ -126,6 +129,8 @@ class PrivacyReport:
     event: Mapping[str, Any] | None
     grants: Sequence[Mapping[str, Any]] = ()
     releases: Sequence[Mapping[str, Any]] = ()
+    ledger: Mapping[str, Any] | None = None
+    distribution: Mapping[str, Any] | None = None
 
     @property
     def gradient_stats(self) -> Mapping[str, float | None]:

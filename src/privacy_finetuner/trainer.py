@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from privacy_finetuner.config import (
-    PerformanceFlags,
     PrivacyConfig,
     Source,
     TrainOptions,
@@ -29,7 +28,7 @@ from privacy_runtime.world import Clock, Entropy, SystemClock, SystemEntropy
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from privacy_finetuner.training.ledger_account import LedgerAccount, LedgerSource
+    from privacy_finetuner.training.ledger_account import LedgerSource
     from privacy_finetuner.training.models import LoadedModel
     from privacy_finetuner.training.plan import DPTrainingPlan
     from privacy_finetuner.training.session import OpenedRun
@@ -188,20 +187,22 @@ class PrivateTrainer:
             adopted=None if options.resume else self._loaded,
             device=self.device,
         )
-        plan = make_plan(
-            budget.privacy,
-            training,
-            examples=data.unit_count if options.user_sampling else len(data),
-            unit=unit,
-            # A sampled user contributes one clipped vector, however many examples it is made of.
-            max_examples_per_user=(not options.user_sampling and options.max_examples_per_user)
-            or 1,
-            must_fit=target_epsilon is not None,
+        budget, plan = budget.planned(
+            lambda privacy: make_plan(
+                privacy,
+                training,
+                examples=data.unit_count if options.user_sampling else len(data),
+                unit=unit,
+                # A sampled user contributes one clipped vector, of however many examples.
+                max_examples_per_user=(not options.user_sampling and options.max_examples_per_user)
+                or 1,
+                must_fit=target_epsilon is not None,
+            )
         )
         opened = session.open_run(
             plan=plan,
             training=training,
-            flags=PerformanceFlags(micro_batch_tokens=options.micro_batch_tokens),
+            flags=options.flags(),
             loaded=loaded,
             dataset=data,
             folder=folder,
@@ -317,11 +318,15 @@ class PrivateTrainer:
         )[0]
 
     def get_privacy_report(self) -> PrivacyReport:
-        """What was promised, spent and left; every figure public or released."""
+        """What was promised, spent and left, by the ledger if one is named; public or released."""
         from privacy_finetuner.training.outcome import report_of
 
         return report_of(
-            self._accounts.training, self._plan, self._history, charged_steps=self._steps_charged
+            self._accounts.training,
+            self._ledger,
+            self._plan,
+            self._history,
+            charged_steps=self._steps_charged,
         )
 
     def save_model(self, path: str, include_privacy_state: bool = True) -> None:

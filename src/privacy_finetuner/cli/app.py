@@ -18,6 +18,7 @@ from privacy_finetuner.cli import (
     generate,
     output,
     report,
+    search,
     train,
 )
 from privacy_finetuner.cli.options import Json
@@ -38,6 +39,7 @@ app = typer.Typer(
     "--dry-run",
 )
 app.command(rich_help_panel=_TRAINING, epilog=train.EPILOG)(train.train)
+app.command(rich_help_panel=_TRAINING, epilog=search.EPILOG)(search.search)
 app.command(rich_help_panel=_TRAINING, epilog=demo.EPILOG)(demo.demo)
 app.command(rich_help_panel=_TRAINING, epilog=evaluate.EPILOG)(evaluate.evaluate)
 app.command(rich_help_panel=_TRAINING, epilog=generate.EPILOG)(generate.generate)

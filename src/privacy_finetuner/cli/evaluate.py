@@ -12,12 +12,15 @@ from privacy_finetuner.cli import output
 from privacy_finetuner.cli.options import (
     FILES,
     GUARANTEE,
+    Account,
     Data,
     Device,
     Json,
     LabelField,
+    Ledger,
     MaxLength,
     Model,
+    Quota,
     TextField,
     Unit,
     UserCap,
@@ -72,13 +75,17 @@ def evaluate(  # noqa: PLR0913 -- one parameter an option
     label_field: LabelField = "label",
     max_length: MaxLength = None,
     device: Device = "auto",
+    ledger: Ledger = None,
+    account: Account = None,
+    quota: Quota = None,
     as_json: Json = False,
 ) -> None:
     """Score a model on records: loss, perplexity, accuracy.
 
     By default the figures are released with noise, and what that costs is charged to the people in
-    *these* records: to the evaluation account in privacy_state.json beside the model. For people
-    who are in the training records as well, the price of training comes on top.
+    *these* records: to their account in a ledger (--ledger, --account), or to the evaluation
+    account in privacy_state.json beside the model. For people who are in the training records as
+    well, the price of training comes on top.
     """
     with output.failures_reported(as_json):
         count = len(
@@ -91,6 +98,8 @@ def evaluate(  # noqa: PLR0913 -- one parameter an option
             model,
             privacy,
             device,
+            # Exact figures are outside any guarantee: no account is charged.
+            {} if exact else {"ledger": ledger, "account": account, "quota": quota},
             {
                 "dataset": str(data),
                 "batch_size": batch_size,
@@ -103,6 +112,7 @@ def evaluate(  # noqa: PLR0913 -- one parameter an option
                 "user_field": user_field,
                 "max_examples_per_user": max_examples_per_user,
                 "max_length": max_length,
+                "account": None if exact else account,
             },
         )
         document = {**result.to_dict(), "model": model, "data": str(data), "notes": notes}
@@ -119,10 +129,20 @@ def evaluate(  # noqa: PLR0913 -- one parameter an option
 
 
 def _score(
-    model: str, privacy: PrivacyConfig, device: str, keywords: dict[str, object]
+    model: str,
+    privacy: PrivacyConfig,
+    device: str,
+    charged_to: dict[str, str | None],
+    keywords: dict[str, object],
 ) -> tuple[EvaluationResult, list[str]]:
     """Evaluate, and have the spending on the disk before anybody sees the figures."""
-    trainer = PrivateTrainer(model, privacy, device, enable_context_guard=False)
+    trainer = PrivateTrainer(
+        model,
+        privacy,
+        device,
+        enable_context_guard=False,
+        **charged_to,  # type: ignore[arg-type]  # names of an account, all text
+    )
     has_state = (Path(model) / _PRIVACY_STATE).is_file()
     if has_state:
         trainer.load_model(model)
@@ -131,6 +151,8 @@ def _score(
         return result, [
             "exact figures: outside the guarantee; do not publish them for private records"
         ]
+    if charged_to.get("ledger") is not None:
+        return result, [f"the price is charged to account {charged_to['account']} of the ledger"]
     if has_state:
         trainer.save_model(model)
         return result, [f"the price is recorded in {Path(model) / _PRIVACY_STATE}"]

@@ -217,6 +217,32 @@ Data: TypeAlias = Annotated[
     Path, typer.Option(help="Records: .jsonl, .json, .csv, .txt, .parquet, or a folder of them.")
 ]
 
+Ledger: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        envvar="PRIVACY_FINETUNER_LEDGER",
+        help="Charge every private act to this ledger, before it happens: a file, or "
+        "postgresql://... of a database. See the command budget.",
+        rich_help_panel=GUARANTEE,
+    ),
+]
+Account: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        envvar="PRIVACY_FINETUNER_ACCOUNT",
+        help="With --ledger: whose budget, as COHORT/SLICE: the account of these records.",
+        rich_help_panel=GUARANTEE,
+    ),
+]
+Quota: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        envvar="PRIVACY_FINETUNER_QUOTA",
+        help="With --ledger: whose quota is charged besides, as ORGANISATION/DEPARTMENT/....",
+        rich_help_panel=GUARANTEE,
+    ),
+]
+
 
 def names_in(text: str | None) -> list[str] | None:
     """The names in a comma-separated option."""

@@ -16,8 +16,10 @@ from privacy_core.guarantee import NeighbouringRelation, PrivacyUnit
 from privacy_finetuner.cli.options import names_in
 from privacy_finetuner.config import PrivacyConfig, TrainingConfig
 from privacy_finetuner.errors import ConfigurationError
+from privacy_finetuner.training.accounts import LEAST_PART, RunTargets, named_account
 from privacy_finetuner.training.plan import DPTrainingPlan, make_plan
 from privacy_finetuner.training.records import Records, read_records
+from privacy_runtime.world import SystemClock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +66,11 @@ class TrainRequest:
     resume: bool = False
     device: str = "auto"
     micro_batch_tokens: int = 4096
+    gradient_checkpointing: bool = False
+    max_memory_gb: float | None = None
+    ledger: str | None = None
+    account: str | None = None
+    quota: str | None = None
 
     @property
     def clip_rule(self) -> Literal["bound", "normalise"]:
@@ -76,8 +83,8 @@ class TrainRequest:
         words = ["privacy-finetuner", "train"]
         for item in fields(self):
             value = resume if item.name == "resume" else getattr(self, item.name)
-            if value == item.default:
-                continue
+            if value == item.default or (item.name == "ledger" and "://" in str(value)):
+                continue  # the address of a database may hold a password: it is in the environment
             words.append("--" + item.name.replace("_", "-"))
             if value is not True:
                 # Every digit: a resumed run must be planned exactly as it was begun.
@@ -209,15 +216,23 @@ class Settings:
             batch_size=self.batch_size,
             clip_rule=request.clip_rule,
         )
-        return make_plan(
-            self.privacy,
-            training,
-            examples=self.sizes.drawn(user_sampling=request.user_sampling),
-            unit=PrivacyUnit(request.unit),
-            max_examples_per_user=1
-            if request.user_sampling
-            else request.max_examples_per_user or 1,
-        )
+
+        def plan_with(privacy: PrivacyConfig) -> DPTrainingPlan:
+            return make_plan(
+                privacy,
+                training,
+                examples=self.sizes.drawn(user_sampling=request.user_sampling),
+                unit=PrivacyUnit(request.unit),
+                max_examples_per_user=1
+                if request.user_sampling
+                else request.max_examples_per_user or 1,
+            )
+
+        account = named_account(request.ledger, request.account, request.quota, SystemClock())
+        if account is None:
+            return plan_with(self.privacy)
+        privacy = account.run_privacy(self.privacy, RunTargets())
+        return account.fitted(privacy, plan_with, least=LEAST_PART * request.epsilon)[1]
 
     def keywords(self) -> dict[str, Any]:
         """The request as keywords of `PrivateTrainer.train`."""
@@ -257,4 +272,6 @@ class Settings:
             "warmup_steps": request.warmup_steps,
             "clip_rule": request.clip_rule,
             "micro_batch_tokens": request.micro_batch_tokens,
+            "gradient_checkpointing": request.gradient_checkpointing,
+            "max_memory_gb": request.max_memory_gb,
         }

@@ -15,6 +15,7 @@ from privacy_finetuner.cli.options import (
     GUARANTEE,
     RECORDS,
     TRAINING,
+    Account,
     Accountant,
     AccountantName,
     AverageName,
@@ -27,11 +28,13 @@ from privacy_finetuner.cli.options import (
     LabelField,
     LabelNames,
     LearningRate,
+    Ledger,
     MaxLength,
     Model,
     Noise,
     NoiseName,
     OptimizerName,
+    Quota,
     Relation,
     ScheduleName,
     Strict,
@@ -194,6 +197,21 @@ def train(  # noqa: PLR0913 -- one parameter an option
         int,
         typer.Option(help="Tokens of one pass: memory and speed only.", rich_help_panel=FILES),
     ] = 4096,
+    gradient_checkpointing: Annotated[
+        bool,
+        typer.Option(
+            "--gradient-checkpointing",
+            help="Recompute activations: less memory, more time, the same result.",
+            rich_help_panel=FILES,
+        ),
+    ] = False,
+    max_memory_gb: Annotated[
+        float | None,
+        typer.Option(help="Memory that training may hold, in 10^9 bytes.", rich_help_panel=FILES),
+    ] = None,
+    ledger: Ledger = None,
+    account: Account = None,
+    quota: Quota = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -252,6 +270,11 @@ def train(  # noqa: PLR0913 -- one parameter an option
         resume=resume,
         device=device,
         micro_batch_tokens=micro_batch_tokens,
+        gradient_checkpointing=gradient_checkpointing,
+        max_memory_gb=max_memory_gb,
+        ledger=ledger,
+        account=account,
+        quota=quota,
     )
     console = output.stderr_console()
     with output.failures_reported(as_json):
@@ -274,7 +297,13 @@ def _run(settings: Settings, console: Console) -> TrainingResult:
     request = settings.request
     console.print("loading model and records ...")
     trainer = PrivateTrainer(
-        request.model, settings.privacy, request.device, enable_context_guard=False
+        request.model,
+        settings.privacy,
+        request.device,
+        enable_context_guard=False,
+        ledger=request.ledger,
+        account=request.account,
+        quota=request.quota,
     )
     try:
         with StepProgress(console, request.output, SystemClock()) as progress:

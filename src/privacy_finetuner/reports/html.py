@@ -143,7 +143,9 @@ def _says(entry: LogEntry) -> str:
     body = entry.body
     match entry.type:
         case "planned":
-            return f"{body['plan']['steps']} steps were planned, job {body['job_id']}"
+            ledger = body.get("ledger")
+            account = f", charged to {ledger['account']} of a ledger" if ledger else ""
+            return f"{body['plan']['steps']} steps were planned, job {body['job_id']}{account}"
         case "reserved":
             return f"steps up to {body['until']} count as spent before they run"
         case "settled":

@@ -23,16 +23,18 @@ if TYPE_CHECKING:
 
 FILE_NAME: Final = "privacy_state.json"
 STATE_VERSION: Final = 1
+LEAST_PART: Final = 0.25
+"""A run that got less than this part of the epsilon it asked for would not be the one asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunTargets:
     """What `train` was asked to override in the configuration; `None` overrides nothing."""
 
-    epsilon: float | None
-    delta: float | None
-    max_grad_norm: float | None
-    noise_multiplier: float | None
+    epsilon: float | None = None
+    delta: float | None = None
+    max_grad_norm: float | None = None
+    noise_multiplier: float | None = None
 
 
 @dataclass(slots=True)

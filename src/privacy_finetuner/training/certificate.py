@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -22,7 +23,13 @@ _LIBRARIES: Final = ("privacy-finetuner", "torch", "transformers", "peft", "nump
 
 
 def certificate_of(
-    plan: DPTrainingPlan, *, charged_steps: int, folder: Path, engine: str, record_head: str
+    plan: DPTrainingPlan,
+    *,
+    charged_steps: int,
+    folder: Path,
+    engine: str,
+    record_head: str,
+    ledger: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """State what a run did to its data and what that guarantees.
 
@@ -33,6 +40,8 @@ def certificate_of(
         folder: where the finished model lies; its weight files enter by digest.
         engine: how per-example gradients were computed.
         record_head: hash of the last entry of the run record.
+        ledger: what the ledger says of the run: account, reservation, number and hash of the entry
+            that settled it. Whoever has the ledger can look it up.
     """
     priced = plan.priced_steps(charged_steps)
     guarantee = plan.guarantee(priced)
@@ -52,6 +61,7 @@ def certificate_of(
         "engine": engine,
         "noise": plan.noise_generator,
         "record_head": record_head,
+        "ledger": None if ledger is None else dict(ledger),
         "weights": {
             path.name: hashlib.sha256(path.read_bytes()).hexdigest()
             for path in sorted(folder.glob("*.safetensors"))

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,11 +24,11 @@ from privacy_core.errors import BudgetExhausted, UnknownScope
 from privacy_core.guarantee import NeighbouringRelation, PrivacyUnit
 from privacy_finetuner.config import PrivacyConfig
 from privacy_finetuner.errors import ConfigurationError, PrivacyBudgetExhaustedException
-from privacy_finetuner.training.accounts import RunTargets
+from privacy_finetuner.training.accounts import LEAST_PART, RunTargets
+from privacy_finetuner.training.plan import DPTrainingPlan
 from privacy_runtime.budget_store import (
     BudgetStore,
     Currency,
-    Reservation,
     Scope,
     ScopeKind,
     ScopeState,
@@ -44,22 +44,43 @@ LedgerSource = str | Path | BudgetStore
 
 TRAINING: Final = "training"
 EVALUATION: Final = "evaluation"
+HYPER_PARAMETERS: Final = "hyper_parameters"
 
-# A run that got less than this part of the epsilon it asked for would not be the run asked for.
-_LEAST_PART: Final = 0.25
 # The ledger counts delta in units of 2^-100.
 _DELTA_BITS: Final = 100
+# How far the greatest epsilon that fits is narrowed down.
+_PRECISION: Final = 1.01
 # An evaluation ends within this time, or it counts as released.
 _ACT_TTL_S: Final = 86400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Room:
-    """What one more declared act may cost: in the scope with the least room."""
+    """What one more declared act may cost, in all accounts that it is charged to.
 
-    epsilon: float
-    delta: float
-    account: ScopeState
+    Args:
+        accounts: the protection account, then quotas.
+    """
+
+    accounts: tuple[ScopeState, ...]
+
+    @property
+    def tightest(self) -> ScopeState:
+        """The account whose epsilon may rise least."""
+        return min(self.accounts, key=lambda account: account.epsilon_remaining)
+
+    @property
+    def delta(self) -> float:
+        """At which delta the act is stated."""
+        return min(_declared_delta(account) for account in self.accounts)
+
+    def admits(self, plan: DPTrainingPlan) -> bool:
+        """Whether the plan fits beside what was spent and set aside. The ledger has the last word.
+
+        An account's epsilon does not tell: what the plan adds to it depends on what is there.
+        """
+        charge = charge_of(plan.event(), delta=plan.delta, relation=plan.relation, unit=plan.unit)
+        return all(account.has_room_for(charge) for account in self.accounts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +91,7 @@ class LedgerAccount:
         where: the ledger.
         scope: the protection scope that is charged.
         quota: a node of the users' tree, or `None`. Where it has shares for the purposes of an act
-            (`.../training`, `.../evaluation`), the share is charged.
+            (`.../training`, `.../evaluation`, `.../hyper_parameters`), the share is charged.
         clock: for reservations.
     """
 
@@ -105,7 +126,7 @@ class LedgerAccount:
         if account is None:
             raise ConfigurationError(
                 "a ledger was named and no account in it: whose budget is spent? expected "
-                "account='COHORT/SLICE'; nothing was started"
+                "account='COHORT/SLICE' (--account); nothing was started"
             )
         _require_ledger(ledger)
         return cls(
@@ -156,14 +177,10 @@ class LedgerAccount:
             protection, quotas = self.scopes(store, purpose)
             named = [*protection, *(above for leaf in quotas for above in leaf.with_ancestors)]
             accounts = [self._balance(store, scope) for scope in named]
-        return Room(
-            epsilon=min(account.epsilon_remaining for account in accounts),
-            delta=min(_declared_delta(account) for account in accounts),
-            account=min(accounts, key=lambda account: account.epsilon_remaining),
-        )
+        return Room(accounts=tuple(accounts))
 
     def run_privacy(self, config: PrivacyConfig, targets: RunTargets) -> PrivacyConfig:
-        """The configuration of one run, calibrated to what its account has room for.
+        """The configuration of one run, within what its account has room for.
 
         A target given to `train` is a condition; the configured epsilon is a wish, of which at
         least a quarter must be left.
@@ -173,11 +190,41 @@ class LedgerAccount:
         """
         room = self.room(TRAINING)
         asked = config.epsilon if targets.epsilon is None else targets.epsilon
-        least = asked if targets.epsilon is not None else _LEAST_PART * asked
-        if room.epsilon < least:
-            raise self.exhausted(asked, room.epsilon, room.account)
+        left = room.tightest.epsilon_remaining
+        least = asked if targets.epsilon is not None else LEAST_PART * asked
+        if left < least:
+            raise self.exhausted(asked, left, room.tightest)
         wished = config.priced_delta if targets.delta is None else targets.delta
-        return self.calibrated(config, targets, min(asked, room.epsilon), min(wished, room.delta))
+        return self.calibrated(config, targets, min(asked, left), min(wished, room.delta))
+
+    def fitted(
+        self,
+        privacy: PrivacyConfig,
+        plan_with: Callable[[PrivacyConfig], DPTrainingPlan],
+        *,
+        least: float,
+    ) -> tuple[PrivacyConfig, DPTrainingPlan]:
+        """The plan of greatest epsilon that the account admits, within a hundredth of it.
+
+        Args:
+            privacy: of the run; its epsilon is the greatest that is tried.
+            plan_with: makes the plan of a configuration.
+            least: the smallest epsilon that is of use.
+        """
+        room, plan = self.room(TRAINING), plan_with(privacy)
+        low, high = min(least, privacy.epsilon), privacy.epsilon
+        if room.admits(plan) or low == high:
+            return privacy, plan
+        privacy = replace(privacy, epsilon=low)
+        plan = plan_with(privacy)
+        while high > low * _PRECISION and room.admits(plan):
+            tried = replace(privacy, epsilon=math.sqrt(low * high))
+            attempt = plan_with(tried)
+            if room.admits(attempt):
+                privacy, plan, low = tried, attempt, tried.epsilon
+            else:
+                high = tried.epsilon
+        return privacy, plan
 
     def calibrated(
         self, config: PrivacyConfig, targets: RunTargets, epsilon: float, delta: float
@@ -199,8 +246,9 @@ class LedgerAccount:
         delta: float,
         relation: NeighbouringRelation,
         unit: PrivacyUnit,
+        purpose: str = EVALUATION,
     ) -> Iterator[None]:
-        """Charge one evaluation: reserved before, committed after, refunded if it fails between.
+        """Charge one act: reserved before, committed after, refunded if it fails between.
 
         What is computed inside must not leave before the end: then it is committed.
 
@@ -209,7 +257,7 @@ class LedgerAccount:
         """
         charge = charge_of(event, delta=delta, relation=relation, unit=unit)
         with self.store() as store:
-            protection, quotas = self.scopes(store, EVALUATION)
+            protection, quotas = self.scopes(store, purpose)
             with self.refusals():
                 store.reserve(
                     key, protection=protection, quota=quotas, charge=charge, ttl_s=_ACT_TTL_S
@@ -235,12 +283,17 @@ class LedgerAccount:
             ) from error
 
     def exhausted(
-        self, requested: float, remaining: float, account: ScopeState, limit: str = "lifetime"
+        self, requested: float, remaining: float, account: ScopeState, limit: str | None = None
     ) -> PrivacyBudgetExhaustedException:
-        """The refusal, with exact amounts and the way to more."""
-        delta = account.guarantee.delta
+        """The refusal, with exact amounts and the way to more.
+
+        With a `limit` it is the ledger's own, and `requested` is what the act would add to the
+        account's epsilon, beside what is there; that can be more than the act costs alone.
+        """
+        delta, cap = account.guarantee.delta, account.guarantee.epsilon
+        adds = " (what the act would add to it)" if limit is not None else ""
         way = (
-            "it has room again when the window is over"
+            "its window has room again when it is over"
             if limit == "window"
             else f"an officer may grant more: {self.grant_command(account.scope)}"
         )
@@ -249,8 +302,8 @@ class LedgerAccount:
             epsilon_remaining=remaining,
             delta_requested=delta,
             delta_remaining=delta,
-            state=f"nothing was spent; account {account.scope} of the ledger ({limit} cap epsilon "
-            f"{account.guarantee.epsilon:.6g}); {way}",
+            state=f"nothing was spent; account {account.scope} of the ledger promises epsilon "
+            f"{cap:.6g}{adds}; {way}",
         )
 
     def grant_command(self, scope: Scope, *, opening: bool = False) -> str:
@@ -305,12 +358,3 @@ def _shown(where: LedgerSource) -> str:
     if isinstance(where, BudgetStore) or "://" in os.fspath(where):
         return '"$PRIVACY_FINETUNER_LEDGER"'
     return os.fspath(where)
-
-
-def reservation_document(held: Reservation) -> Mapping[str, Any]:
-    """What a report shows of a reservation."""
-    return {
-        "key": held.key,
-        "status": held.status.value,
-        "scopes": [str(scope) for scope in held.scopes],
-    }

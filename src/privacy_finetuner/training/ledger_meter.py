@@ -56,6 +56,24 @@ class LedgerMeter:
         self._store: BudgetStore | None = None
 
     @property
+    def notes(self) -> list[str]:
+        """Which account was charged, and how its promise and the run's own statement compare."""
+        if self.receipt is None or self.binding is None:
+            return []
+        promised, asked = self.receipt["guarantee"], self.binding["asked"]
+        notes = [
+            f"charged to account {self.receipt['account']} of the ledger, which promises epsilon "
+            f"{promised['epsilon']:.6g} at delta {promised['delta']:g} over everything; this run "
+            f"by itself is stated at delta {self._plan.delta:g}"
+        ]
+        if self.binding["epsilon"] < asked["epsilon"]:
+            notes.append(
+                f"the account had room for epsilon {self.binding['epsilon']:.6g} of the "
+                f"{asked['epsilon']:.6g} asked for: the noise was chosen accordingly"
+            )
+        return notes
+
+    @property
     def _ledger(self) -> BudgetStore:
         if self._store is None:
             self._store = self._held.enter_context(self._account.store())

@@ -33,6 +33,10 @@ class Meter(Protocol):
     def receipt(self) -> Mapping[str, Any] | None:
         """What the ledger says of the run, once it is committed."""
 
+    @property
+    def notes(self) -> list[str]:
+        """What the user should know of it."""
+
     def begin(self, *, charged_steps: int, is_finished: bool) -> None:
         """Reserve the plan, or find the reservation of the run that is resumed."""
 
@@ -54,6 +58,11 @@ class RecordOnly:
 
     binding: Final = None
     receipt: Final = None
+
+    @property
+    def notes(self) -> list[str]:
+        """Nothing."""
+        return []
 
     def begin(self, *, charged_steps: int, is_finished: bool) -> None:
         """Nothing to reserve elsewhere."""

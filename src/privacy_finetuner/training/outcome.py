@@ -16,6 +16,8 @@ from privacy_finetuner.results import (
     TrainingResult,
 )
 from privacy_finetuner.training import certificate
+from privacy_finetuner.training.ledger_account import LedgerAccount
+from privacy_finetuner.training.ledger_report import distribution_of, standing_of
 from privacy_finetuner.training.plan import DPTrainingPlan
 from privacy_finetuner.training.privacy_book import PrivacyBook, Release
 from privacy_finetuner.training.session import OpenedRun
@@ -65,21 +67,34 @@ def result_of(
         truncated=run.dataset.truncated,
         dropped=run.dataset.dropped,
         unsupervised=run.dataset.unsupervised,
-        notes=[*run.loaded.notes, *opened.notes, *_warnings(plan), *_stop(plan, charged), *notes],
+        notes=[
+            *run.loaded.notes,
+            *opened.notes,
+            *_warnings(plan),
+            *_stop(plan, charged),
+            *run.meter.notes,
+            *notes,
+        ],
     )
 
 
 def report_of(
-    book: PrivacyBook, plan: DPTrainingPlan | None, history: TrainingHistory, *, charged_steps: int
+    book: PrivacyBook,
+    ledger: LedgerAccount | None,
+    plan: DPTrainingPlan | None,
+    history: TrainingHistory,
+    *,
+    charged_steps: int,
 ) -> PrivacyReport:
     """What was promised, spent and left; every figure public or released."""
+    standing = None if ledger is None else standing_of(ledger)
     last = history.epochs[-1] if history.epochs else None
     account = book.to_json()
     priced = plan.priced_steps(charged_steps) if plan else 0
     return PrivacyReport(
-        privacy_spent=book.spent,
-        privacy_remaining=book.remaining,
-        lifetime_spent=book.lifetime,
+        privacy_spent=book.spent if standing is None else standing.spent,
+        privacy_remaining=book.remaining if standing is None else standing.remaining,
+        lifetime_spent=book.lifetime if standing is None else standing.spent,
         training_rounds=charged_steps,
         gradient_norm_stats={
             "mean_norm": last.mean_gradient_norm if last else None,
@@ -99,6 +114,8 @@ def report_of(
         event=dp_events.to_json(plan.event(priced)) if plan else None,
         grants=account["grants"],
         releases=account["releases"],
+        ledger=None if standing is None else standing.document,
+        distribution=distribution_of(plan) if plan else None,
     )
 
 
@@ -111,6 +128,7 @@ def write_outcome(opened: OpenedRun, result: TrainingResult, report: PrivacyRepo
         folder=run.folder,
         engine=opened.engine,
         record_head=run.record.head,
+        ledger=run.meter.receipt,
     )
     for name, document in (
         (certificate.FILE_NAME, statement),

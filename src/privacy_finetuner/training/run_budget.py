@@ -5,13 +5,13 @@ The rest of training reads one interface and does not know which.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from privacy_finetuner.config import PrivacyConfig
 from privacy_finetuner.errors import ConfigurationError
-from privacy_finetuner.training.accounts import RunTargets, draft, run_privacy
+from privacy_finetuner.training.accounts import LEAST_PART, RunTargets, draft, run_privacy
 from privacy_finetuner.training.ledger_account import LedgerAccount
 from privacy_finetuner.training.ledger_meter import LedgerMeter
 from privacy_finetuner.training.metering import Meter, RecordOnly
@@ -28,16 +28,28 @@ class RunBudget:
         privacy: the configuration, within what is left.
         book: the trainer's own account with the run's targets granted: a draft, until the run has
             been opened. With a ledger it only keeps count of what this trainer did.
-        ledger: what is charged besides, and what then decides.
-        binding: what ties the run to the ledger's account.
         job_id: of the run.
+        ledger: what is charged besides, and what then decides.
+        asked: which account of the ledger, and what was asked for. With the figures of `privacy` it
+            ties the run to the account.
+        least: the smallest epsilon that will do; `None`: it is settled already.
     """
 
     privacy: PrivacyConfig
     book: PrivacyBook
     job_id: str
     ledger: LedgerAccount | None = None
-    binding: Mapping[str, Any] | None = None
+    asked: Mapping[str, Any] | None = None
+    least: float | None = None
+
+    def planned(
+        self, plan_with: Callable[[PrivacyConfig], DPTrainingPlan]
+    ) -> tuple[RunBudget, DPTrainingPlan]:
+        """The plan of the run, and the budget with which it was made."""
+        if self.ledger is None or self.least is None:
+            return self, plan_with(self.privacy)
+        privacy, plan = self.ledger.fitted(self.privacy, plan_with, least=self.least)
+        return replace(self, privacy=privacy, least=None), plan
 
     def meter(self, plan: DPTrainingPlan) -> Meter:
         """What the planned run is charged to, beside its record.
@@ -46,10 +58,11 @@ class RunBudget:
             PrivacyBudgetExhaustedException: the plan costs more than is left; nothing was spent.
                 A ledger decides when the run begins.
         """
-        if self.ledger is None or self.binding is None:
+        if self.ledger is None or self.asked is None:
             self.book.require(plan.epsilon(), plan.delta, job_id=self.job_id)
             return RecordOnly()
-        return LedgerMeter(self.ledger, plan, self.job_id, self.binding)
+        figures = {"epsilon": self.privacy.epsilon, "delta": self.privacy.delta}
+        return LedgerMeter(self.ledger, plan, self.job_id, {**self.asked, **figures})
 
 
 def run_budget(
@@ -90,13 +103,19 @@ def run_budget(
     named = {"account": str(ledger.scope), "quota": ledger.quota and str(ledger.quota)}
     _require_same_account(earlier, named)
     begun = earlier.ledger if earlier is not None else None
+    least: float | None = None
     if begun is not None and begun["asked"] == asked:
         privacy = ledger.calibrated(config, targets, begun["epsilon"], begun["delta"])
     else:
         privacy = ledger.run_privacy(config, targets)
-    binding = {**named, "asked": asked, "epsilon": privacy.epsilon, "delta": privacy.delta}
+        least = privacy.epsilon if targets.epsilon is not None else LEAST_PART * asked["epsilon"]
     return RunBudget(
-        privacy=privacy, book=replace(book), job_id=job_id, ledger=ledger, binding=binding
+        privacy=privacy,
+        book=book.copy(),
+        job_id=job_id,
+        ledger=ledger,
+        asked={**named, "asked": asked},
+        least=least,
     )
 
 

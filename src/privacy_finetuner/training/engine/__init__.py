@@ -5,6 +5,24 @@
 `coverage` finds a rule for every trainable parameter, `clipped_gradient` runs them,
 `verification` compares the result with a plain loop over examples on the very model at hand, and
 `example_loop` is that loop, for models without rules.
+
+What a step holds in memory. At its peak at most what the same step without privacy holds at its
+own, plus
+
+==================================================  ===============================================
+of each linear layer and look-up                    its input [B, T, D] and the gradient of its
+                                                    output [B, T, P], or the gradients of the
+                                                    examples [B, D, P] where they are smaller
+of each bias and scale of N numbers                 [B, N] in float32
+of the layer whose norm is being taken              three pieces of at most `rules.PIECE_NUMBERS`
+                                                    numbers, and [B, T, D] and [B, T, P] in float32
+                                                    where they are narrower
+of each weight, from the second micro-batch on      8 bytes: sums are added in float64
+==================================================  ===============================================
+
+There is never a [B, V, D] of an embedding, nor a [B, D, P] larger than a layer's own activations.
+Modules without a rule of their own (`own_forward`) hold a copy of their weights for each example;
+`example_loop` holds one gradient. `max_memory_gb` measures instead of trusting any of this.
 """
 
 from __future__ import annotations
@@ -25,6 +43,7 @@ from privacy_finetuner.training.engine.clipped_gradient import (
 from privacy_finetuner.training.engine.clipping import Clip, ClipRule
 from privacy_finetuner.training.engine.coverage import refuse_mixing
 from privacy_finetuner.training.engine.example_loop import ExampleLoop
+from privacy_finetuner.training.engine.padding import refuse_padding_readers
 from privacy_finetuner.training.engine.running_sum import BoundedSum
 from privacy_finetuner.training.engine.verification import verify_against_loop
 
@@ -68,10 +87,11 @@ def make_gradient(
     loop. Falling back costs time, never the bound.
 
     Raises:
-        UnsupportedLayer: a layer mixes the examples of a batch, or keeps what it saw in a buffer;
-            no engine can bound it.
+        UnsupportedLayer: a layer mixes the examples of a batch, reads their padding, or keeps what
+            it saw in a buffer; no engine can bound it.
     """
     refuse_mixing(model)
+    refuse_padding_readers(model, loss, probe)
     gradient: ClippedGradient | None = None
     try:
         gradient = ClippedGradient(model, loss)

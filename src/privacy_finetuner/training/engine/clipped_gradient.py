@@ -5,7 +5,7 @@ Shapes: B examples of a micro-batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from privacy_finetuner.errors import NonFiniteLoss, UnsupportedLayer
 from privacy_finetuner.training.engine.clipping import Clip
 from privacy_finetuner.training.engine.coverage import cover
-from privacy_finetuner.training.engine.rules import Matrix
+from privacy_finetuner.training.engine.rules import Matrix, joint_norms_squared
 from privacy_finetuner.training.engine.running_sum import BoundedSum, RunningSum
 
 Batch = Mapping[str, Tensor]
@@ -126,10 +126,17 @@ class ClippedGradient:
 
     def _norms(self, losses_B: Tensor) -> Tensor:
         total_B = torch.zeros(len(losses_B), dtype=torch.float32, device=losses_B.device)
+        readers: dict[Hashable, list[tuple[Tensor, Tensor]]] = {}
         for rule in self._coverage.rules.values():
+            product = rule.lone_product() if isinstance(rule, Matrix) else None
+            if product is not None:
+                readers.setdefault(_place_of(product[0]), []).append(product)
+                continue
             part_B = rule.norms_squared()
             if part_B is not None:
                 total_B += part_B
+        for products in readers.values():
+            total_B += joint_norms_squared(products)
         return total_B.sqrt()
 
     def _write_weighted(self, factors_B: Tensor, targets: list[Tensor]) -> None:
@@ -149,3 +156,9 @@ class ClippedGradient:
         finally:
             for parameter in self.parameters:
                 parameter.requires_grad_(True)
+
+
+def _place_of(values: Tensor) -> Hashable:
+    """Where and how a tensor lies in memory: while two are alive, the same for equal ones only."""
+    layout = (values.shape, values.stride(), values.dtype, values.device)
+    return (values.data_ptr(), *layout)

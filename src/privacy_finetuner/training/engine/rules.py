@@ -11,6 +11,8 @@ Shapes: B examples, T positions, D input features, P output features, N numbers 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -18,13 +20,10 @@ from torch import Tensor, nn
 # numbers (128 MiB in float32), so that a step's memory does not grow with T^2 or with B x D x P.
 PIECE_NUMBERS = 32 * 2**20
 
-# Per-example gradients up to this many numbers in all are kept instead of being formed twice.
-KEEP_NUMBERS = 8 * 2**20
-
-# Forming D x P products for each example runs at this multiple of the Gram products' cost per
-# floating-point operation. Measured on CPU: see docs/benchmarks.md and
-# benchmarks/dp_step.py. Only the speed depends on it, never the result.
-INSTANTIATION_PENALTY = 1.4
+# A layer's per-example gradients [B, D, P] are kept where they take at most this many times the
+# room of what they stand for: its input [B, T, D] and the gradient of its output [B, T, P]. They
+# are the quicker way there too: a Gram norm costs T^2 (D + P) >= T D P, and the sum a product more.
+KEEP_ROOM = 1.0
 
 # A norm computed without the gradient errs by some 2^-22 of S^2 in its square, where S is the sum
 # of the sizes of the products it is made of. Where those cancel, the error could hide a gradient of
@@ -92,7 +91,7 @@ class Matrix:
         inputs_BTD = inputs.reshape(inputs.shape[0], -1, inputs.shape[-1])
         gradients_BTP = gradients.reshape(gradients.shape[0], -1, gradients.shape[-1])
         keep = not self.is_shared and not self._dense
-        if keep and (self._kept.is_used or _instantiating_is_cheaper(inputs_BTD, gradients_BTP)):
+        if keep and (self._kept.is_used or _keeping_is_cheaper(inputs_BTD, gradients_BTP)):
             left, right = inputs_BTD, gradients_BTP
             if not self._transposed:
                 left, right = gradients_BTP, inputs_BTD
@@ -116,7 +115,8 @@ class Matrix:
         if kept_B is not None:
             parts.append(kept_B)
         if self._dense:
-            square_B, size_B = _product_norms_squared(*_joined(self._dense))
+            inputs_BTD, gradients_BTP = _joined(self._dense)
+            square_B, size_B = _product_norms_squared(inputs_BTD, [gradients_BTP])
             parts.append(square_B)
             sizes.append(size_B)
         if self._look_ups:
@@ -127,10 +127,16 @@ class Matrix:
             parts.append(2 * _cross_products(_joined(self._dense), look_up))
         if not parts:
             return None
-        squares_B = torch.stack(parts).sum(dim=0)
+        squares_B = _total(parts)
         if not sizes:
             return squares_B
-        return squares_B.maximum((_LEAST_NORM_PER_SIZE * torch.stack(sizes).sum(dim=0)).square())
+        return squares_B.maximum((_LEAST_NORM_PER_SIZE * _total(sizes)).square())
+
+    def lone_product(self) -> tuple[Tensor, Tensor] | None:
+        """The one product that the gradient is made of, or `None` where it is anything else."""
+        if len(self._dense) != 1 or self._look_ups or self._kept.is_used:
+            return None
+        return self._dense[0]
 
     def add_weighted_sum(self, factors_B: Tensor, target: Tensor) -> None:
         """Add `sum_b factors[b] * gradient[b]` to `target`, then forget everything recorded."""
@@ -175,42 +181,53 @@ def _joined(uses: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     return torch.cat([u[0] for u in uses], dim=1), torch.cat([u[1] for u in uses], dim=1)
 
 
-def _instantiating_is_cheaper(inputs_BTD: Tensor, gradients_BTP: Tensor) -> bool:
-    batch, length, d = inputs_BTD.shape
+def _keeping_is_cheaper(inputs_BTD: Tensor, gradients_BTP: Tensor) -> bool:
+    _, length, d = inputs_BTD.shape
     p = gradients_BTP.shape[-1]
-    if batch * d * p > KEEP_NUMBERS:
-        return False
-    # Gram norm: T^2 (D + P) now and T D P later for the sum. Instantiating: T D P, once.
-    gram_cost = length * length * (d + p) * 0.65 + length * d * p
-    return INSTANTIATION_PENALTY * length * d * p <= gram_cost or d * p <= length * (d + p)
+    return d * p <= KEEP_ROOM * length * (d + p)
 
 
-def _product_norms_squared(inputs_BTD: Tensor, gradients_BTP: Tensor) -> tuple[Tensor, Tensor]:
+def joint_norms_squared(products: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """Squared norm of the gradients of layers that read one input, all of them together.
+
+    They are one layer with their outputs side by side: ||[A^T G1, A^T G2]||^2 is
+    <A A^T, G1 G1^T + G2 G2^T>, with one Gram matrix of the input for all.
+
+    Args:
+        products: (input, gradient of the output) of each layer, the same input in all of them.
+    """
+    square_B, size_B = _product_norms_squared(products[0][0], [g for _, g in products])
+    return square_B.maximum((_LEAST_NORM_PER_SIZE * size_B).square())
+
+
+def _product_norms_squared(inputs_BTD: Tensor, outputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """||A^T G||^2 for each example, and the sum of the sizes of the products it is made of.
 
-    No tensor of more than `PIECE_NUMBERS` numbers is formed on the way, beside A and G.
+    G is the gradients of all `outputs` [B, T, P] side by side. No tensor of more than
+    `PIECE_NUMBERS` numbers is formed on the way, beside A and G in float32.
     """
     batch, length, d = inputs_BTD.shape
-    p = gradients_BTP.shape[-1]
-    inputs_BTD, gradients_BTP = inputs_BTD.float(), gradients_BTP.float()
+    p = sum(gradients_BTP.shape[-1] for gradients_BTP in outputs)
+    inputs_BTD = inputs_BTD.float()
+    outputs = [gradients_BTP.float() for gradients_BTP in outputs]
     if length == 1:
-        square_B = _row_norms_squared(inputs_BTD) * _row_norms_squared(gradients_BTP)
+        back_B = _total([_row_norms_squared(gradients_BTP) for gradients_BTP in outputs])
+        square_B = _row_norms_squared(inputs_BTD) * back_B
         return square_B, square_B.sqrt()
     if d * p < length * (d + p) / 2:
-        size_B = (_lengths(inputs_BTD) * _lengths(gradients_BTP)).sum(dim=1)
-        return _instantiated_norms_squared(inputs_BTD, gradients_BTP), size_B
+        back_BT = _total([_lengths(gradients_BTP).square() for gradients_BTP in outputs])
+        size_B = (_lengths(inputs_BTD) * back_BT.sqrt()).sum(dim=1)
+        squares = [_instantiated_norms_squared(inputs_BTD, output) for output in outputs]
+        return _total(squares), size_B
     examples = max(1, PIECE_NUMBERS // (length * length))
-    pieces = [
-        _gram_norms_squared(
-            inputs_BTD[start : start + examples], gradients_BTP[start : start + examples]
-        )
-        for start in range(0, batch, examples)
-    ]
-    squares, sizes = zip(*pieces, strict=True)
-    return torch.cat(squares), torch.cat(sizes)
+    pieces = [slice(start, start + examples) for start in range(0, batch, examples)]
+    found = [_gram_norms_squared(inputs_BTD[at], [g[at] for g in outputs]) for at in pieces]
+    return torch.cat([square_B for square_B, _ in found]), torch.cat(
+        [size_B for _, size_B in found]
+    )
 
 
-def _gram_norms_squared(inputs_BTD: Tensor, gradients_BTP: Tensor) -> tuple[Tensor, Tensor]:
+def _gram_norms_squared(inputs_BTD: Tensor, outputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """||A^T G||^2 = <A A^T, G G^T>, in blocks of rows of the lower triangle.
 
     The diagonal holds the squared sizes of the products that the norm is a sum of.
@@ -222,12 +239,21 @@ def _gram_norms_squared(inputs_BTD: Tensor, gradients_BTP: Tensor) -> tuple[Tens
     size_B = torch.zeros_like(square_B)
     for start in range(0, length, rows):
         stop = min(start + rows, length)
-        gram = inputs_BTD[:, start:stop] @ inputs_BTD[:, :stop].transpose(1, 2)
-        gram *= gradients_BTP[:, start:stop] @ gradients_BTP[:, :stop].transpose(1, 2)
+        gram, back = (_gram_block(tensors, start, stop) for tensors in ([inputs_BTD], outputs))
+        gram *= back
         square_B += 2 * gram[:, :, :start].sum(dim=(1, 2)) + gram[:, :, start:].sum(dim=(1, 2))
         diagonal_BR = gram[:, :, start:].diagonal(dim1=1, dim2=2)
         size_B += diagonal_BR.clamp(min=0.0).sqrt().sum(dim=1)
     return square_B.clamp(min=0.0), size_B
+
+
+def _gram_block(tensors: Sequence[Tensor], start: int, stop: int) -> Tensor:
+    """Rows from `start` to `stop` of V V^T, columns up to `stop`; V is the tensors side by side."""
+    first_BTD, *others = tensors
+    block_BRS = first_BTD[:, start:stop] @ first_BTD[:, :stop].transpose(1, 2)
+    for values_BTP in others:
+        block_BRS.baddbmm_(values_BTP[:, start:stop], values_BTP[:, :stop].transpose(1, 2))
+    return block_BRS
 
 
 def _instantiated_norms_squared(inputs_BTD: Tensor, gradients_BTP: Tensor) -> Tensor:
@@ -241,6 +267,10 @@ def _instantiated_norms_squared(inputs_BTD: Tensor, gradients_BTP: Tensor) -> Te
         products = inputs_BTD[piece].transpose(1, 2) @ gradients_BTP[piece]
         pieces.append(torch.linalg.vector_norm(products, dim=(1, 2)).square())
     return torch.cat(pieces)
+
+
+def _total(parts: Sequence[Tensor]) -> Tensor:
+    return torch.stack(list(parts)).sum(dim=0)
 
 
 def _lengths(values_BTD: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from privacy_finetuner.training.engine import (
     ClippedGradient,
     ClipRule,
     ExampleLoop,
+    clipped_gradient,
     make_gradient,
     rules,
 )
@@ -141,9 +142,9 @@ def test_as_many_positions_as_examples_confuses_nothing(name: str, make_model: M
 
 PATHS = {
     "as set": {},
-    "gram, whole": {"KEEP_NUMBERS": 0},
-    "gram, in blocks": {"KEEP_NUMBERS": 0, "PIECE_NUMBERS": 1000},
-    "instantiated again": {"KEEP_NUMBERS": 0, "PIECE_NUMBERS": 300},
+    "gram, whole": {"KEEP_ROOM": 0.0},
+    "gram, in blocks": {"KEEP_ROOM": 0.0, "PIECE_NUMBERS": 1000},
+    "instantiated again": {"KEEP_ROOM": 0.0, "PIECE_NUMBERS": 300},
 }
 
 
@@ -164,7 +165,7 @@ def test_every_way_to_a_norm_gives_the_same_sum_on_long_texts(
 def test_a_short_context_takes_the_gram_path_too(
     make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rules, "KEEP_NUMBERS", 0)
+    monkeypatch.setattr(rules, "KEEP_ROOM", 0.0)
     model = make_model("llama", hidden=32)
     batch = batch_of("causal_lm", (5, 3, 4))
     engine = ClippedGradient(model, CAUSAL)
@@ -180,6 +181,57 @@ def test_activation_checkpointing_changes_nothing(name: str, make_model: MakeMod
     model.activation_checkpointing_enable({"use_reentrant": False})
     model.train()
     assert error(summed(ClippedGradient(model, objective), batch, CLIP), expected) <= 1e-5
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_layers_that_read_one_tensor_share_its_gram_matrix(
+    checkpointing: bool, make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rules, "KEEP_ROOM", 0.0)
+    groups: list[int] = []
+
+    def joint(products: list[tuple[Tensor, Tensor]]) -> Tensor:
+        groups.append(len(products))
+        return rules.joint_norms_squared(products)
+
+    monkeypatch.setattr(clipped_gradient, "joint_norms_squared", joint)
+    model = make_model("llama")
+    if checkpointing:
+        model.activation_checkpointing_enable({"use_reentrant": False})
+    model.train()
+    batch = batch_of("causal_lm")
+    bound = median_norm(model, batch)
+    found = summed(ClippedGradient(model, CAUSAL), batch, Clip(bound))
+    assert error(found, brute_force(model, batch, bound)) <= 1e-5
+    # Of each of two blocks: q, k and v; o; gate and up; down. And the head.
+    assert sorted(groups) == [1, 1, 1, 1, 1, 2, 2, 3, 3]
+
+
+def test_equal_inputs_at_another_place_are_not_taken_for_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rules, "KEEP_ROOM", 0.0)
+
+    class Halves(nn.Module):
+        """Two layers on two halves of one tensor: one memory, two places."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x_BTD: Tensor) -> Tensor:
+            one, two = x_BTD.chunk(2, dim=1)
+            return (self.first(one) + self.second(two)).sum(dim=(1, 2))
+
+    model = Halves()
+    batch = toy_batch([1.0, 2.0, 3.0])
+    batch["x"] = torch.cat([batch["x"], 2 * batch["x"]], dim=1)
+    expected = torch.zeros(1)
+    for i in range(3):
+        losses_B, _ = toy_loss(model, rows(batch, slice(i, i + 1)))
+        single = flat(list(torch.autograd.grad(losses_B.sum(), list(model.parameters()))))
+        expected = expected + single * min(1.0, CLIP.clip_norm / float(single.norm()))
+    assert error(summed_toy(ClippedGradient(model, toy_loss), batch, CLIP), expected) <= 1e-5
 
 
 def test_the_loop_engine_gives_the_same_sum(make_model: MakeModel) -> None:
@@ -250,19 +302,19 @@ def toy_batch(scales: list[float], x: float = 1.0) -> Batch:
 
 
 @pytest.mark.parametrize("engine_type", [ClippedGradient, ExampleLoop])
-@pytest.mark.parametrize("keep", [0, 2**23])
+@pytest.mark.parametrize("keep", [0.0, 1.0, 1e9])
 @pytest.mark.parametrize("scale", [0.0, 1e-30, 1e20, 3e37])
 @pytest.mark.parametrize("x", [1e-10, 1.0, 1e10, 1e17])
 @pytest.mark.parametrize("rule", list(ClipRule))
 def test_no_size_of_gradient_or_activation_passes_the_bound(
     engine_type: type,
-    keep: int,
+    keep: float,
     scale: float,
     x: float,
     rule: ClipRule,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(rules, "KEEP_NUMBERS", keep)
+    monkeypatch.setattr(rules, "KEEP_ROOM", keep)
     engine = engine_type(Toy(), toy_loss)
     batch = toy_batch([scale], x)
     clip = Clip(0.7, rule)
@@ -299,12 +351,12 @@ def poisoned_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("engine_type", [ClippedGradient, ExampleLoop])
-@pytest.mark.parametrize("keep", [0, 2**23])
+@pytest.mark.parametrize("keep", [0.0, 1.0, 1e9])
 @pytest.mark.parametrize("poison", [float("nan"), float("inf"), float("-inf")])
 def test_a_gradient_that_is_not_finite_adds_nothing_and_disturbs_nobody(
-    engine_type: type, keep: int, poison: float, monkeypatch: pytest.MonkeyPatch
+    engine_type: type, keep: float, poison: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rules, "KEEP_NUMBERS", keep)
+    monkeypatch.setattr(rules, "KEEP_ROOM", keep)
     engine = engine_type(Toy(), poisoned_loss)
     batch = toy_batch([1.0, 1.0, 1.0])
     batch["poison"] = torch.tensor([0.0, poison, 0.0])

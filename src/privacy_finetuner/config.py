@@ -23,7 +23,7 @@ from privacy_core.errors import InvalidParameter
 from privacy_core.guarantee import NeighbouringRelation, PrivacyUnit
 from privacy_finetuner.domains import (
     AVERAGES,
-    CLIP_NORM_LEAST,
+    GRAD_NORM_LEAST,
     NOISES,
     OPTIMIZERS,
     SCHEDULES,
@@ -38,6 +38,7 @@ from privacy_finetuner.domains import (
     zeroth_order_faults,
 )
 from privacy_finetuner.errors import ConfigurationError
+from privacy_finetuner.performance import PerformanceFlags as PerformanceFlags  # noqa: PLC0414
 from privacy_finetuner.results import PrivacyGuarantees
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ class PrivacyConfig:
             [
                 above_zero("epsilon", self.epsilon),
                 inside_zero_one("delta", self.delta),
-                at_least("max_grad_norm", self.max_grad_norm, CLIP_NORM_LEAST),
+                at_least("max_grad_norm", self.max_grad_norm, GRAD_NORM_LEAST),
                 given(above_zero, "noise_multiplier", self.noise_multiplier),
                 given(inside_zero_one, "target_delta", self.target_delta),
                 _an_accountant("accounting_mode", self.accounting_mode),
@@ -250,31 +251,6 @@ class TrainingConfig:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PerformanceFlags:
-    """What changes speed and memory, never the guarantee and never what is computed.
-
-    Attributes:
-        micro_batch_tokens: bound on the padded tokens of one physical pass; a logical batch is
-            split to fit.
-        gradient_checkpointing: recompute activations in the backward pass instead of keeping them.
-        max_memory_gb: what training may hold, in 10^9 bytes; `micro_batch_tokens` is lowered until
-            it does. See `training.step_memory`.
-    """
-
-    micro_batch_tokens: int = 4096
-    gradient_checkpointing: bool = False
-    max_memory_gb: float | None = None
-
-    def __post_init__(self) -> None:
-        raise_if_any(
-            [
-                whole_from("micro_batch_tokens", self.micro_batch_tokens, 1),
-                given(above_zero, "max_memory_gb", self.max_memory_gb),
-            ]
-        )
-
-
 _TRAIN_PARAMETERS: Final = (
     "dataset", "epochs", "batch_size", "learning_rate", "max_grad_norm", "noise_multiplier",
     "target_epsilon", "target_delta", "save_steps", "eval_steps", "output_dir",
@@ -316,7 +292,7 @@ class TrainOptions:
         views: damaged views of each example that its one clipped gradient is the mean over.
         view_replacement: chance of a token to be exchanged for another in a view.
         micro_batch_tokens: padded tokens of one physical pass. Speed and memory only.
-        gradient_checkpointing: recompute activations instead of keeping them. Speed and memory only.
+        gradient_checkpointing: recompute activations, do not keep them. Speed and memory only.
         max_memory_gb: what training may hold, in 10^9 bytes: passes are made small enough. Speed
             and memory only.
         keep_checkpoints: how many of the newest checkpoints stay on disk.

@@ -15,7 +15,7 @@ OPTIMIZERS: Final = (
     "adamw", "adambc", "sgd", "adam", "adafactor", "adadelta", "adagrad", "adamax", "asgd",
     "muon", "nadam", "radam", "rmsprop", "rprop",
 )  # fmt: skip
-CLIP_NORM_LEAST: Final = 1e-8
+GRAD_NORM_LEAST: Final = 1e-8
 """An adaptive bound may fall to a ten-thousandth of it; below that, float32 squares are zero."""
 AVERAGES: Final = ("auto", "none", "ema", "polynomial")
 SCHEDULES: Final = ("constant", "linear", "cosine")

@@ -59,6 +59,36 @@ def test_fine_tune_leaves_a_model_and_a_certificate_that_prices_alike(tmp_path: 
     assert stated == pytest.approx(recomputed, rel=1e-9)
 
 
+def test_budget_refuses_what_no_longer_fits_and_its_ledger_is_intact(tmp_path: Path) -> None:
+    shown = _run("budget.py", "--output", str(tmp_path / "budget"), cwd=tmp_path)
+
+    assert "two figures cost epsilon 0.750" in shown
+    # Ten whole trainings beside the one that stopped: basic composition would admit three.
+    assert re.search(
+        r"after 10 more trainings: protection/sample-notes/2026 has epsilon 0\.3", shown
+    )
+    assert "the chain of 28 entries is intact" in shown
+
+
+def test_callbacks_stop_a_run_that_still_costs_its_whole_plan(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shown = _run("callbacks.py", "--output", str(folder), cwd=tmp_path)
+
+    # Measured: each of the two evaluations gains 0.2, by which a gain of 0.5 is far away.
+    assert "12 of 24 steps" in shown
+    assert re.search(r"public loss \d\.\d+, certainty \d+", shown)
+    stated, _ = _epsilon_of_the_certificate(folder)
+    assert 7.9 < stated <= 8
+
+
+def test_correlated_noise_leaves_less_in_the_sums_at_the_same_epsilon(tmp_path: Path) -> None:
+    shown = _run("correlated_noise.py", cwd=tmp_path)
+
+    rows = dict(re.findall(r"  (\w+) +epsilon (?:3\.9999|4\.0000) .* (\d\.\d+) of indep", shown))
+    assert rows.keys() == {"independent", "auto", "banded", "blt", "lambda_cgd"}
+    assert float(rows["auto"]) <= 0.64
+
+
 @pytest.mark.slow
 def test_fine_tune_takes_the_whole_sample_by_default(tmp_path: Path) -> None:
     shown = _run("fine_tune.py", cwd=tmp_path)

@@ -1,0 +1,1 @@
+"""Answers across institutions under privacy budgets. So far: the budgets (`core`)."""

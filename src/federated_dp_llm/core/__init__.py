@@ -1,0 +1,1 @@
+"""What is decided about a query before anything is asked."""

@@ -119,3 +119,11 @@ def test_bad_amounts_are_refused(epsilon: float) -> None:
     with pytest.raises(InvalidParameter):
         budgets.spend_budget("user1", epsilon)
     assert budgets.remaining_budget("user1") == pytest.approx(10.0)
+
+
+@pytest.mark.parametrize(("answer", "sensitivity"), [(math.nan, 1.0), (math.inf, 1.0), (1.0, 0.0)])
+def test_an_answer_that_cannot_be_released_costs_nothing(answer: float, sensitivity: float) -> None:
+    budgets = accountant()
+    with pytest.raises(InvalidParameter):
+        budgets.add_noise(answer, sensitivity, user_id="ada")
+    assert budgets.remaining_budget("ada") == pytest.approx(10.0)

@@ -7,6 +7,7 @@ user alone would protect nobody: users choose questions by earlier answers, and 
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
 import weakref
@@ -23,7 +24,6 @@ from privacy_core.mechanisms.answers import add_noise, noise_mechanism
 from privacy_core.mechanisms.mechanism import event_under
 from privacy_runtime.budget_store import (
     BudgetStore,
-    Charge,
     Scope,
     ScopeState,
     Signature,
@@ -81,7 +81,7 @@ class PrivacyAccountant:
         Raises:
             InvalidParameter: not a name, or not a finite number above 0.
         """
-        charge = _price(PureDp(epsilon))
+        charge = charge_of(PureDp(epsilon))
         return all(self._account(scope).has_room_for(charge) for scope in self._scopes(user_id))
 
     def spend_budget(self, user_id: str, epsilon: float, *, key: str | None = None) -> bool:
@@ -121,8 +121,11 @@ class PrivacyAccountant:
 
         Raises:
             PrivacyBudgetExceeded: nothing was spent or released.
-            InvalidParameter: a number is outside its domain; nothing was spent or released.
+            InvalidParameter: a number is outside its domain; nothing was spent or released. That
+                an answer is not finite is itself a fact about the records: bound it beforehand.
         """
+        if not math.isfinite(query_result):
+            raise InvalidParameter("query_result", found="not finite", expected="a finite number")
         config = self.config
         noise = noise_mechanism(
             config.mechanism.value,
@@ -152,7 +155,7 @@ class PrivacyAccountant:
         name = key or self._entropy.token_bytes(16).hex()
         try:
             self._store.reserve(
-                name, protection=(cohort,), quota=(user,), charge=_price(event), ttl_s=_TTL_S
+                name, protection=(cohort,), quota=(user,), charge=charge_of(event), ttl_s=_TTL_S
             )
         except BudgetExhausted as error:
             short = error.shortages[0]
@@ -174,10 +177,6 @@ class PrivacyAccountant:
             with suppress(AccountExists):  # another process was first
                 self._store.open_account(f"open:{scope}", scope, guarantee, signature=_OPENED_BY)
             return self._store.balance(scope)
-
-
-def _price(event: DpEvent) -> Charge:
-    return charge_of(event)
 
 
 def _two(cohort: str) -> tuple[str, str]:

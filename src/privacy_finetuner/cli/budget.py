@@ -157,7 +157,11 @@ def reserve(  # noqa: PLR0913  # every argument is an option of the command
     account: Account,
     *,
     event: Annotated[
-        Path, typer.Option(help="What will be done: a DP event as JSON, such as a plan's `event`.")
+        Path,
+        typer.Option(
+            help="What will be done: a DP event as JSON, or a document with an `event`, such as "
+            "privacy_report.json."
+        ),
     ],
     ledger: Ledger,
     delta: Annotated[

@@ -14,12 +14,7 @@ from privacy_runtime.budget_store import Reservation, Scope, ScopeKind, ScopeSta
 
 def history_table(scope: Scope, standings: Sequence[Standing]) -> Table:
     """One row an entry."""
-    table = Table(
-        title=f"History of {name_of(scope)}",
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-    )
+    table = _table(f"History of {name_of(scope)}")
     for heading in ("entry", "at", "what"):
         table.add_column(heading, no_wrap=True)
     for heading in ("spent", "+ held", "cap"):
@@ -62,9 +57,7 @@ def account_document(state: ScopeState) -> dict[str, Any]:
 
 def account_table(states: Sequence[ScopeState], waiting: Sequence[Reservation] = ()) -> Table:
     """One row an account."""
-    table = Table(
-        title="Privacy budgets", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
-    )
+    table = _table("Privacy budgets")
     table.add_column("account", overflow="fold", min_width=22)
     for heading in ("epsilon", "spent", "+ held", "left", "delta"):
         table.add_column(heading, justify="right", no_wrap=True)

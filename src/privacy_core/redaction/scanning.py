@@ -1,0 +1,360 @@
+"""One pass that says which patterns occur, then a linear scan for each that does.
+
+Every pattern is RE2's: no backtracking, so time is linear in the text whatever the text is. They
+have no capture groups (a pure automaton finds the span) and no unbounded repetition except at their
+end, so that a search that fails has read little beyond where it started. What a pattern finds is
+only a candidate: the recognizer's `decide` looks at its surroundings, checks, and may refuse.
+
+Most of what is looked for holds a digit, and most prose holds few. So what needs a digit is first
+looked for near digits only, in a copy of the text that leaves out the rest.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
+
+import re2  # type: ignore[import-untyped]  # the binding has no types
+from ahocorasick_rs import BytesAhoCorasick, Implementation, MatchKind
+
+from privacy_core.redaction.normalization import Folded
+from privacy_core.redaction.surroundings import Surroundings, hint_words, words_of
+
+_MEMORY_BYTES: Final = 1 << 24  # automaton cache; states are made when text asks for them
+_ANYWHERE: Final = re2._re2.RE2.Anchor.UNANCHORED
+
+
+class Mark(NamedTuple):
+    """What a recognizer decided about a span of the folded text."""
+
+    start: int
+    end: int
+    label: str
+    rule: str
+    evidence: tuple[str, ...] = ()
+
+
+class Page:
+    """A folded text while it is read: its bytes, and what recognizers ask of them.
+
+    Attributes:
+        plain: the bytes, one a character.
+        text: the same as text, one Latin-1 character a byte.
+        hints: words that stand beside the text.
+    """
+
+    __slots__ = ("_around", "_lower", "_mentioned", "hints", "plain", "text")
+
+    def __init__(self, folded: Folded, hints: Sequence[str] = ()) -> None:
+        self.plain = folded.plain
+        self.text = folded.plain.decode("latin-1")
+        self.hints = hint_words(hints) if hints else ()
+        self._lower: str | None = None
+        self._mentioned: dict[str, bool] = {}
+        self._around: dict[tuple[int, int], Surroundings] = {}
+
+    def __repr__(self) -> str:
+        return f"Page({len(self.plain)} characters)"
+
+    @property
+    def lower(self) -> str:
+        """The folded text in lower case; positions are the same."""
+        if self._lower is None:
+            self._lower = self.plain.translate(_LOWER).decode("latin-1")
+        return self._lower
+
+    def mentions(self, kind: str) -> bool:
+        """Whether a word of `kind` may stand anywhere: no is certain, yes is not."""
+        known = self._mentioned.get(kind)
+        if known is None:
+            lower = self.plain.translate(_LOWER)
+            found = _any_word(kind)(_ANYWHERE, lower, 0, len(lower))[0][0] >= 0
+            known = found or not words_of(kind).isdisjoint(self.hints)
+            self._mentioned[kind] = known
+        return known
+
+    def around(self, start: int, end: int) -> Surroundings:
+        """The words around a span; several recognizers ask about the same one."""
+        known = self._around.get((start, end))
+        if known is None:
+            known = self._around[start, end] = Surroundings(self.lower, start, end, self.hints)
+        return known
+
+
+_LOWER: Final = bytes(range(256)).decode("latin-1").lower().encode("latin-1")
+Decide = Callable[[Page, int, int], Iterable[Mark]]
+
+
+@dataclass(frozen=True, slots=True)
+class Recognizer:
+    """One pattern, what must occur for it to occur, and what decides about its candidates.
+
+    Attributes:
+        name: unique, a noun.
+        trigger: what no text with a match is without: a tuple of byte strings of which one occurs,
+            or an RE2 pattern; an empty tuple: always look. Keep it simple, every text is asked.
+            With `near` too, one of the two occurs.
+        pattern: RE2 pattern of candidates, without capture groups; or a tuple of words in lower
+            case, found in any case where a word may begin (`decide` looks where it ends).
+        decide: from a candidate to its marks; an empty answer refuses it.
+        again: after a refusal go on one character after the candidate's start, not at its end.
+        digits: a match holds a digit (or `s/n`, no number): texts without one are not asked.
+        finds: the labels its marks may have; empty: any. Levels that redact none skip it.
+        near: an RE2 pattern like `trigger`, of which an occurrence has no character farther than
+            `REACH` from a digit.
+        close: no character of a match is farther than that from a digit either.
+    """
+
+    name: str
+    trigger: str | tuple[bytes, ...]
+    pattern: str | tuple[str, ...]
+    decide: Decide
+    again: bool = False
+    digits: bool = False
+    finds: tuple[str, ...] = ()
+    near: str = ""
+    close: bool = False
+
+
+REACH: Final = 48
+
+Search = Callable[[Any, bytes, int, int], Sequence[tuple[int, int]]]
+"""Leftmost match in a part of a text, as the first pair; (-1, -1): none."""
+
+
+def compiled(pattern: bytes) -> Search:
+    """The search for a pattern over Latin-1 bytes.
+
+    It is the binding's innermost call: `re2.finditer` around it costs a match object and a
+    generator for each match, three times what the search of a kilobyte does.
+    """
+    search: Search = re2.compile(pattern, _options())._regexp.Match
+    return search
+
+
+def _options() -> re2.Options:
+    options = re2.Options()
+    options.encoding = re2.Options.Encoding.LATIN1
+    options.max_mem = _MEMORY_BYTES
+    options.never_capture = True
+    options.log_errors = False
+    return options
+
+
+@lru_cache(maxsize=64)
+def _any_word(kind: str) -> Search:
+    """The search for any word of a kind in lower case."""
+    words = [re2.escape(word.encode("latin-1")) for word in sorted(words_of(kind))]
+    return compiled(b"|".join(words))
+
+
+# Triggers that several recognizers share. A number that is written in any grouping we know has five
+# digits in a row, or two and two beside a sign, or digits around letters; see the tests.
+LONG_NUMBER: Final = (
+    r"[0-9]{5}|[0-9]{2}[ .()/-]{1,3}[0-9]{2}|[0-9] [0-9] [0-9]|[0-9]{2}[A-Za-z]{1,2}[0-9]{2}"
+    r"|[0-9]{4}[A-Za-z]|[0-9][A-Za-z]{2}[0-9]|[0-9]{2} ?\([0-9]|[0-9]-[0-9]{2}-[0-9]"
+    r"|[0-9]-[A-Za-z]{1,2}[0-9]"
+)
+JOINED_DIGITS: Final = r"[0-9] ?[-/.] ?[0-9]|[0-9]\xfe[0-9]|\xb0|(?:19|20)[0-9]{6}"
+
+
+def _words(words: Sequence[str]) -> BytesAhoCorasick:
+    """An automaton of all words, the longest at each place; made at once, unlike RE2's."""
+    return BytesAhoCorasick(
+        [word.encode("latin-1") for word in words],
+        matchkind=MatchKind.LeftmostLongest,
+        implementation=Implementation.DFA,
+    )
+
+
+class _Triggers:
+    """The triggers of recognizers that a level asks, in one pass.
+
+    A set of patterns remembers which of them occurred, so its automaton has up to 2^k copies of
+    itself for k patterns; few of these combinations occur in texts.
+    """
+
+    __slots__ = ("_every", "_last", "_match", "_members")
+
+    def __init__(self, members: Iterable[tuple[str, int]]) -> None:
+        by_pattern: dict[str, list[int]] = {}
+        for trigger, index in members:
+            by_pattern.setdefault(trigger, []).append(index)
+        self._members = (*(tuple(indices) for indices in by_pattern.values()), ())
+        self._every = tuple(index for indices in self._members for index in indices)
+        self._last = len(by_pattern)
+        triggers = re2._re2.Set(_ANYWHERE, _options())
+        for trigger in by_pattern:
+            triggers.Add(trigger.encode("latin-1"))
+        triggers.Add(b"")  # occurs in every text: its absence is a pass that gave up
+        triggers.Compile()
+        self._match = triggers.Match
+
+    def occurring(self, plain: bytes) -> Iterable[int]:
+        """Indices of the recognizers whose trigger occurs; all of them if the pass gave up."""
+        if not self._last:
+            return ()
+        found = self._match(plain)  # in no order
+        if len(found) == 1:
+            return () if found[0] == self._last else self._every
+        if self._last not in found:
+            return self._every
+        members = self._members
+        return [index for k in found for index in members[k]]
+
+
+_AS_ZERO: Final = bytes.maketrans(b"123456789", b"000000000")
+
+
+class Near(NamedTuple):
+    """What of a text is at most `REACH` from a digit.
+
+    Attributes:
+        plain: those parts, a NUL between two; the text itself where they are most of it.
+        starts: where each part begins in `plain`.
+        shifts: how much farther each part begins in the text.
+    """
+
+    plain: bytes
+    starts: Sequence[int] = (0,)
+    shifts: Sequence[int] = (0,)
+
+
+def near_digits(plain: bytes) -> Near:
+    """The parts of a text near digits."""
+    zeros = plain.translate(_AS_ZERO)
+    first = zeros.find(b"0")
+    if first < 0:
+        return Near(b"")
+    pieces: list[bytes] = []
+    starts: list[int] = []
+    shifts: list[int] = []
+    filled, room = 0, len(plain) * 2 // 3
+    while first >= 0:
+        last = first
+        while (later := zeros.rfind(b"0", last + 1, last + 2 * REACH)) >= 0:
+            last = later
+        begin = first - REACH if first > REACH else 0
+        piece = plain[begin : last + REACH + 1]
+        pieces.append(piece)
+        starts.append(filled)
+        shifts.append(begin - filled)
+        filled += len(piece) + 1
+        if filled > room:
+            return Near(plain)
+        first = zeros.find(b"0", last + 1)
+    return Near(b"\0".join(pieces), starts, shifts)
+
+
+class _Asked(NamedTuple):
+    """What a level asks: of the parts of a scanner those that can find one of its labels."""
+
+    always: tuple[int, ...]
+    anywhere: _Triggers
+    near: _Triggers
+
+
+class Scanner:
+    """Compiled recognizers. Immutable but for what it has compiled; safe to share."""
+
+    __slots__ = ("_asked", "_compiled", "_digits", "_recognizers")
+
+    def __init__(self, recognizers: Sequence[Recognizer]) -> None:
+        self._recognizers = tuple(recognizers)
+        self._compiled = tuple(
+            (
+                _words(r.pattern)
+                if isinstance(r.pattern, tuple)
+                else compiled(r.pattern.encode("latin-1")),
+                r.decide,
+                r.again,
+                r.close,
+            )
+            for r in recognizers
+        )
+        self._digits = tuple(r.digits for r in recognizers)
+        self._asked: dict[frozenset[str] | None, _Asked] = {}
+
+    def scan(self, page: Page, labels: frozenset[str] | None = None) -> list[Mark]:
+        """Every mark of every recognizer, overlapping ones too, in no order.
+
+        Args:
+            page: the text.
+            labels: recognizers that find none of these are left out; None: all take part.
+        """
+        marks: list[Mark] = []
+        near = near_digits(page.plain)
+        every = Near(page.plain)
+        for index in self._candidates(page.plain, near.plain, labels):
+            search, decide, again, close = self._compiled[index]
+            if isinstance(search, BytesAhoCorasick):
+                _scan_words(search, decide, page, marks)
+            else:
+                _scan(search, decide, page, near if close else every, again, marks)
+        return marks
+
+    def _candidates(self, plain: bytes, near: bytes, labels: frozenset[str] | None) -> list[int]:
+        """Recognizers that may find something here."""
+        asked = self._asked.get(labels)
+        if asked is None:
+            asked = self._ask(labels)
+        chosen = [*asked.always, *asked.anywhere.occurring(plain)]
+        if near:
+            chosen += [k for k in asked.near.occurring(near) if k not in chosen]
+        elif not (b"/" in plain and b"s/n" in plain.lower()):
+            return [k for k in chosen if not self._digits[k]]
+        return chosen
+
+    def _ask(self, labels: frozenset[str] | None) -> _Asked:
+        """What texts are asked for these labels, compiled."""
+        wanted = [
+            (index, r)
+            for index, r in enumerate(self._recognizers)
+            if labels is None or not r.finds or not labels.isdisjoint(r.finds)
+        ]
+        asked = _Asked(
+            always=tuple(k for k, r in wanted if not r.trigger and not r.near),
+            anywhere=_Triggers((_trigger(r), k) for k, r in wanted if r.trigger),
+            near=_Triggers((r.near, k) for k, r in wanted if r.near),
+        )
+        if len(self._asked) < _POLICIES_KEPT:
+            self._asked[labels] = asked
+        return asked
+
+
+def _scan(
+    search: Search, decide: Decide, page: Page, part: Near, again: bool, marks: list[Mark]
+) -> None:
+    """Ask about every match; where `again`, a refused one hides nothing that begins inside it."""
+    plain, starts, shifts = part
+    size = len(plain)
+    at = 0
+    while at < size:
+        start, end = search(_ANYWHERE, plain, at, size)[0]
+        if start < 0:
+            return
+        shift = shifts[bisect_right(starts, start) - 1]
+        before = len(marks)
+        marks.extend(decide(page, start + shift, end + shift))
+        at = start + 1 if end == start or (again and len(marks) == before) else end
+
+
+def _trigger(recognizer: Recognizer) -> str:
+    """What occurs anywhere, as one pattern."""
+    if isinstance(recognizer.trigger, str):
+        return recognizer.trigger
+    return "|".join(re2.escape(word).decode("latin-1") for word in recognizer.trigger)
+
+
+_POLICIES_KEPT: Final = 16
+
+
+def _scan_words(words: BytesAhoCorasick, decide: Decide, page: Page, marks: list[Mark]) -> None:
+    """Ask about every word where a word may begin."""
+    text = page.text
+    for _, start, end in words.find_matches_as_indexes(page.plain.translate(_LOWER)):
+        if not start or not text[start - 1].isalnum():
+            marks.extend(decide(page, start, end))

@@ -1,0 +1,134 @@
+"""Words around a candidate: what a person reads to know which number this is.
+
+Words count as wholes (`lic` is not in `public`), in lower case, as the folded text has them. The
+nearest word decides: in `order 123, call 555 0100` the first number is a reference, the second a
+phone. Hints (column names, key paths) stand right before the text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Final
+
+from privacy_core.redaction.normalization import fold
+
+_REACH: Final = 56  # characters before a candidate that are read
+_WORD: Final = re.compile(r"[a-z\xaa\xb5\xba\xdf-\xff]+|#|[0-9]+")
+_NEXT_WORD: Final = re.compile(r"[^a-z\xdf-\xff0-9\n]{0,4}([a-z\xdf-\xff]+)")
+_PIECE: Final = re.compile(r"[A-Z]?[a-z\xdf-\xff]+|[A-Z]+(?![a-z])")
+
+# kind | words of every language we know, whole and in lower case
+_TABLE: Final = """
+phone|phone phones telephone tel telf telfs tlf tlfs tfno tfnos tlfno telefono teléfono teléfonos telefon telefonnummer téléphone telefone telefoon mobile mobil móvil movil portable celular cell cellphone handy call calls called calling dial ring reach fax faxes telefax text texted sms whatsapp signal hotline landline desk pager office extension ext llamar llame llama contacto appeler appelez joindre anrufen rufnummer ruf tél mob ph phn voicemail switchboard gsm telefono cellulare numeru telefonu puhelin puh telefonszám тел телефон τηλ callback contact contact hp handphone msisdn message messages telef registered
+card|card cards visa mastercard amex maestro discover diners jcb credit debit tarjeta carte karte kreditkarte carta cartão pan cc ccn cvv charged kartennummer
+iban|iban
+bank|account accounts acct konto kontonummer cuenta compte conto routing aba rtn iban bank sort wire transfer deposit checking savings clabe bsb
+bic|bic swift
+ssn|ssn social security ss soc sec ssa itin socialsecurity
+birth|born birth birthday birthdate dob nacimiento nacido nacida nació naissance né née nato nata nascita nascimento nascido nascida geboren geburtsdatum geburtstag geb geboortedatum bday
+date|date dated dates fecha fechas datum data day expires expiry valid issued admission discharge admitted discharged ingreso alta visit when
+since|on since until till by from el am le du vom desde hasta depuis seit bis jour
+version|version versions v ver release section sections sec article articles chapter § build firmware python rev revision step clause paragraph fig figure table port ratio score
+reference|order orders invoice invoices ref reference tracking isbn issn page pages epoch commit sku model part port sha hash md5 build views view bolt file line row item items lot batch total price amount usd eur gbp qty quantity timestamp unix lat lon lng latitude longitude size bytes pixels mm cm kg version ticket issue bug pull article doi pmid euros dollars serial
+ip|ip ipv ipv4 ipv6 host server address gateway subnet dns login
+age|age aged edad âge alter età
+passport|passport pasaporte passeport reisepass reisepassnummer passaporto passaporte paspoort паспорт
+zip|zip zipcode postcode postal postleitzahl plz cp cap code codigo código
+vehicle|vin chassis vehicle car plate
+crypto|bitcoin btc wallet ethereum eth crypto address litecoin
+geo|lat lon lng latitude longitude coordinates gps location latitud longitud coordenadas geo position
+"""  # noqa: E501 -- one kind a line
+
+
+def _read(table: str) -> dict[str, tuple[str, ...]]:
+    kinds: dict[str, tuple[str, ...]] = {}
+    for line in table.strip().splitlines():
+        kind, words = line.split("|")
+        add_words(kinds, kind, words.split())
+    return kinds
+
+
+def add_words(kinds: dict[str, tuple[str, ...]], kind: str, words: Iterable[str]) -> None:
+    """Say that each of `words`, as the folded text spells it, speaks for `kind`."""
+    for word in words:
+        for piece in _WORD.findall(fold(word).plain.decode("latin-1").lower()):
+            if kind not in kinds.get(piece, ()):
+                kinds[piece] = (*kinds.get(piece, ()), kind)
+
+
+KINDS: Final[dict[str, tuple[str, ...]]] = _read(_TABLE)
+_FAR: Final = 99
+
+
+@lru_cache(maxsize=256)
+def words_of(kind: str) -> frozenset[str]:
+    """Every word that speaks for a kind."""
+    return frozenset(word for word, kinds in KINDS.items() if kind in kinds)
+
+
+def hint_words(hints: Sequence[str]) -> tuple[str, ...]:
+    """Words of column names and key paths: `customerPhone_no` is customer, phone, no."""
+    words: list[str] = []
+    for hint in hints:
+        plain = fold(hint).plain.decode("latin-1")
+        words.extend(piece.lower() for piece in _PIECE.findall(plain))
+    return tuple(words)
+
+
+class Surroundings:
+    """The words near one candidate, and for each kind how many words away its nearest word is."""
+
+    __slots__ = ("_distance", "_word")
+
+    def __init__(self, lower: str, start: int, end: int, hints: tuple[str, ...] = ()) -> None:
+        distance: dict[str, int] = {}
+        word_of: dict[str, str] = {}
+        self._distance, self._word = distance, word_of
+        floor = start - _REACH if start > _REACH else 0
+        before = _WORD.findall(lower, floor, start)
+        if floor and before and lower[floor - 1].isalpha() and lower[floor].isalpha():
+            del before[0]  # cut in the middle
+        if not KINDS.keys().isdisjoint(before):
+            for away, word in enumerate(reversed(before)):
+                for kind in KINDS.get(word, ()):
+                    if kind not in distance:
+                        distance[kind] = away
+                        word_of[kind] = word
+        for away, word in enumerate(reversed(hints)):
+            self._note(word, away // 4)
+        behind = _NEXT_WORD.match(lower, end)
+        if behind is not None:
+            self._note(behind[1], 2)
+
+    def _note(self, word: str, distance: int) -> None:
+        for kind in KINDS.get(word, ()):
+            if distance < self._distance.get(kind, _FAR):
+                self._distance[kind] = distance
+                self._word[kind] = word
+
+    def distance(self, kind: str) -> int:
+        """Words between the candidate and the nearest word of `kind`; 99 if there is none."""
+        return self._distance.get(kind, _FAR)
+
+    def speaks_for(self, kind: str, against: Iterable[str] = ("reference",)) -> bool:
+        """Whether a word of `kind` is near, and none of the kinds `against` is nearer."""
+        distance = self._distance
+        near = distance.get(kind)
+        if near is None:
+            return False
+        for other in against:  # noqa: SIM110 -- asked for every number, `all` costs twice as much
+            if distance.get(other, _FAR) < near:
+                return False
+        return True
+
+    def evidence(self, kind: str) -> tuple[str, ...]:
+        """The word of our table that spoke for `kind`."""
+        word = self._word.get(kind)
+        return (f"context word: {word}",) if word else ()
+
+    @property
+    def distances(self) -> Mapping[str, int]:
+        """Nearest distance of every kind that has a word here."""
+        return self._distance

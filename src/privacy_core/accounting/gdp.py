@@ -25,6 +25,7 @@ from privacy_core.errors import UnsupportedEvent
 from privacy_core.guarantee import NeighbouringRelation
 
 _ROUNDING = 1e-12
+_MU_ROUNDING = 1e-13
 _SQRT_HALF_PI = math.sqrt(math.pi / 2)
 _SQRT_TWO_PI = math.sqrt(2 * math.pi)
 
@@ -82,6 +83,29 @@ def gaussian_epsilon(mu: float, delta: float) -> float:
         else:
             high = middle
     return high * (1 + _ROUNDING)
+
+
+def gaussian_mu(epsilon: float, delta: float) -> float:
+    """The largest mu whose Gaussian release is (epsilon, delta)-private, rounded down by 1e-13.
+
+    Args:
+        epsilon: finite, >= 0.
+        delta: in (0, 1).
+
+    Source: Balle & Wang 2018 (arXiv:1805.06530), Algorithm 1; bisection on an increasing function.
+    """
+    low, high = 0.0, 1.0
+    while gaussian_delta(high, epsilon) <= delta:
+        low, high = high, 2 * high
+    while high - low > _MU_ROUNDING * high:
+        middle = (low + high) / 2
+        if middle in (low, high):
+            break
+        if gaussian_delta(middle, epsilon) <= delta:
+            low = middle
+        else:
+            high = middle
+    return low
 
 
 def sensitivity_under(relation: NeighbouringRelation) -> float:

@@ -27,7 +27,7 @@ from typing import Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from privacy_core.accounting.gdp import gaussian_delta, sensitivity_under
+from privacy_core.accounting.gdp import gaussian_mu, sensitivity_under
 from privacy_core.dp_events import (
     DiscreteGaussian,
     DiscreteLaplace,
@@ -50,7 +50,6 @@ _STEPS_PER_SCALE: Final = 1 << 20
 _ROUNDING: Final = 1e-9
 """Noise is rounded up by this, so that the accountants, which round up too, agree."""
 
-_SIGMA_SEARCH: Final = 200
 _FLOAT_MOST: Final = Fraction(float(np.finfo(np.float64).max))
 
 
@@ -268,18 +267,7 @@ def gaussian_sigma(*, epsilon: float, delta: float, sensitivity: float) -> float
     _require_scales(epsilon=epsilon, sensitivity=sensitivity, step=None)
     if not 0 < delta < 1:
         raise InvalidParameter("delta", found=delta, expected="a number above 0 and below 1")
-    low, high = 0.0, math.sqrt(2 * epsilon)
-    while gaussian_delta(high, epsilon) <= delta:
-        low, high = high, 2 * high
-    for _ in range(_SIGMA_SEARCH):
-        mu = (low + high) / 2
-        if high - low <= _ROUNDING / 1e4 * high or mu in (low, high):
-            break
-        if gaussian_delta(mu, epsilon) <= delta:
-            low = mu
-        else:
-            high = mu
-    return sensitivity / low * (1 + _ROUNDING)
+    return sensitivity / gaussian_mu(epsilon, delta) * (1 + _ROUNDING)
 
 
 def laplace_scale(*, epsilon: float, sensitivity: float) -> float:

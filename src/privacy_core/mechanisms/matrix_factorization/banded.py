@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy.optimize import minimize
 
 from privacy_core.errors import InvalidParameter
 from privacy_core.mechanisms.matrix_factorization.toeplitz import (
@@ -87,6 +86,8 @@ def optimise_banded(steps: int, bands: int) -> BandedToeplitz:
         return BandedToeplitz((1.0,))
     k = np.arange(1.0, bands)
     start = np.cumprod((2 * k - 1) / (2 * k), dtype=np.float64)  # coefficients of (1 - x)^(-1/2)
+    from scipy.optimize import minimize  # noqa: PLC0415 -- slow to load
+
     found = minimize(
         _log_error,
         start,

@@ -15,7 +15,6 @@ from functools import lru_cache
 from typing import Final
 
 import numpy as np
-from scipy.optimize import minimize, minimize_scalar
 
 from privacy_core.errors import InvalidParameter
 from privacy_core.mechanisms.matrix_factorization.sensitivity import fixed_pattern_sensitivity
@@ -92,6 +91,8 @@ def optimise_buffered(steps: int, *, separation: int, buffers: int = 4) -> Buffe
     require_count("buffers", buffers)
     if buffers > _BUFFERS_MOST:
         raise InvalidParameter("buffers", found=buffers, expected=f"at most {_BUFFERS_MOST}")
+    from scipy.optimize import minimize  # noqa: PLC0415 -- slow to load
+
     problem = _Problem(steps=steps, separation=separation)
     best: tuple[float, Floats] = (math.inf, np.zeros(2 * buffers))
     for horizon in (steps, separation):
@@ -131,6 +132,8 @@ def one_step_correlation(steps: int, *, separation: int) -> BufferedToeplitz:
 
     def error(weight: float) -> float:
         return BufferedToeplitz((weight,), (weight,)).error(steps, separation)
+
+    from scipy.optimize import minimize_scalar  # noqa: PLC0415 -- slow to load
 
     found = minimize_scalar(error, bounds=(0.0, 1 - 1e-6), method="bounded")
     weight = float(found.x) if found.fun < error(0.0) else 0.0

@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import itertools
 import os
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from privacy_core.errors import PrivacyError
 
 _temporary_numbers = itertools.count()
+_BUFFER_BYTES: Final = 1 << 18
 
 
 class FilesError(PrivacyError):
@@ -63,28 +65,64 @@ def write_atomic(path: Path | str, data: bytes) -> None:
     Raises:
         WriteFailed: the operating system refused; the message says what the file holds now.
     """
+    with replacing(path) as (_, write):
+        write(data)
+
+
+@contextmanager
+def replacing(path: Path | str) -> Iterator[tuple[Path, Callable[[bytes], None]]]:
+    """Write a file piece by piece; it takes the place of `path` when the block ends without error.
+
+    Guarantee: as `write_atomic`; an exception in the block leaves `path` as it was.
+
+    Yields the temporary file, for libraries that open a path themselves, and a function that
+    appends bytes to it. Use one of the two.
+
+    Raises:
+        WriteFailed: the operating system refused; the message says what the file holds now.
+    """
     target = Path(os.path.realpath(path))
     state = "the old content is intact" if target.exists() else "no file was created"
     temporary: Path | None = None
     try:
-        temporary, descriptor = _create_temporary(target)
-        try:
-            if target.exists():  # before the first byte: the old file may be for few eyes only
-                os.fchmod(descriptor, target.stat().st_mode & 0o7777)
-            write_all(descriptor, data)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        temporary.replace(target)
-        temporary = None
-        state = "the new content is in place, but may not survive a power cut"
-        fsync_directory(target.parent)
-    except OSError as error:
-        raise WriteFailed(target, reason=reason_of(error), state=state) from error
+        with _refusals(target, state):
+            temporary, descriptor = _create_temporary(target)
+        with os.fdopen(descriptor, "wb", buffering=_BUFFER_BYTES) as file:
+            with _refusals(target, state):
+                if target.exists():  # before the first byte: the old may be for few eyes only
+                    os.fchmod(descriptor, target.stat().st_mode & 0o7777)
+
+            def write(data: bytes) -> None:
+                with _refusals(target, state):
+                    file.write(data)
+
+            try:
+                yield temporary, write
+                with _refusals(target, state):
+                    file.flush()
+                    os.fsync(descriptor)
+            except BaseException:
+                with suppress(OSError):  # what is buffered may not fit: it is not wanted any more
+                    file.close()
+                raise
+        with _refusals(target, state):
+            temporary.replace(target)
+            temporary = None
+        with _refusals(target, "the new content is in place, but may not survive a power cut"):
+            fsync_directory(target.parent)
     finally:
         if temporary is not None:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _refusals(target: Path, state: str) -> Iterator[None]:
+    """Say of what the operating system refuses which file it is about, and what that holds now."""
+    try:
+        yield
+    except OSError as error:
+        raise WriteFailed(target, reason=reason_of(error), state=state) from error
 
 
 def _create_temporary(target: Path) -> tuple[Path, int]:

@@ -15,26 +15,23 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import stat
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import (
-    Ed25519PrivateKey,
-    Ed25519PublicKey,
-)
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from privacy_core.errors import InvalidParameter
 from privacy_runtime.files import WriteFailed, fsync_directory, reason_of, write_all
 from privacy_runtime.journal.entries import Head, canonical_text
 from privacy_runtime.journal.errors import AnchorRefused
+from privacy_runtime.signing import (
+    SignatureInvalid,
+    create_key_file,
+    load_key_file,
+    require_signature,
+)
 from privacy_runtime.world import Entropy
-
-SEED_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,9 +57,8 @@ class SignedHead:
             AnchorRefused: somebody else did, or nobody.
         """
         try:
-            key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(public_key))
-            key.verify(bytes.fromhex(self.signature), _signed_bytes(self.stream, self.head))
-        except (InvalidSignature, ValueError):
+            require_signature(public_key, self.signature, _signed_bytes(self.stream, self.head))
+        except SignatureInvalid:
             raise AnchorRefused(
                 f"the head at entry {self.seq} of stream {self.stream!r} was not signed by key "
                 f"{public_key[:16]}...; it vouches for nothing"
@@ -87,26 +83,7 @@ class HeadKey:
             InvalidParameter: the file exists; it was not touched.
             WriteFailed: the disk refused.
         """
-        path = Path(path)
-        key = Ed25519PrivateKey.from_private_bytes(entropy.token_bytes(SEED_BYTES))
-        pem = key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            try:
-                write_all(descriptor, pem)
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-            fsync_directory(path.parent)
-        except FileExistsError:
-            raise InvalidParameter("path", found=str(path), expected="no file yet") from None
-        except OSError as error:
-            raise WriteFailed(path, reason=reason_of(error), state="no key was made") from error
-        return cls(key)
+        return cls(create_key_file(Path(path), entropy))
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
@@ -115,23 +92,7 @@ class HeadKey:
         Raises:
             InvalidParameter: there is none, others may read the file, or it holds something else.
         """
-        path = Path(path)
-        try:
-            mode = stat.S_IMODE(path.stat().st_mode)
-            pem = path.read_bytes()
-        except OSError as error:
-            raise InvalidParameter(
-                "path", found=f"{path}: {reason_of(error)}", expected="a key made by HeadKey.create"
-            ) from None
-        if mode & 0o077:
-            raise InvalidParameter("mode", found=f"{mode:04o}", expected="0600: the owner alone")
-        try:
-            key = serialization.load_pem_private_key(pem, password=None)
-        except (ValueError, TypeError):
-            key = None
-        if not isinstance(key, Ed25519PrivateKey):
-            raise InvalidParameter("path", found=str(path), expected="an Ed25519 key in PEM")
-        return cls(key)
+        return cls(load_key_file(Path(path)))
 
     def sign(self, stream: str, head: Head) -> SignedHead:
         """Sign where a stream ends."""

@@ -1,0 +1,1 @@
+"""ContextGuard, its operators and formats, and the MCP gateway."""

@@ -1,0 +1,1 @@
+"""An MCP gateway that redacts in both directions and fails closed."""

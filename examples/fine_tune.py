@@ -51,7 +51,7 @@ def main() -> None:
         )
     print("Text from the private model costs nothing more:")
     print("  " + repr(trainer.generate("DR: Hello", max_new_tokens=20)))
-    print(f"Model, certificate and report: {asked.output}")
+    print(f"Model, statement and report: {asked.output}")
 
 
 if __name__ == "__main__":

@@ -7,18 +7,25 @@ result = trainer.train("records.jsonl", epochs=3, batch_size=64)
 print(result.privacy_spent)
 """
 
+from typing import TYPE_CHECKING, Any
+
 from privacy_finetuner.config import PerformanceFlags, PrivacyConfig, TrainingConfig
+from privacy_finetuner.context.guard import ContextGuard
+from privacy_finetuner.context.results import ProtectionResult, RedactionReport
+from privacy_finetuner.context.strategies import RedactionStrategy
 from privacy_finetuner.errors import (
     CheckpointError,
     ConfigurationError,
     DatasetError,
+    DocumentError,
     ModelLoadError,
     ModelTrainingException,
-    NonFiniteLoss,
+    NonFiniteWeights,
     PrivacyBudgetExhaustedException,
     PrivacyError,
     TrainingInterrupted,
     UnsupportedLayer,
+    WrongKey,
 )
 from privacy_finetuner.results import (
     EvaluationResult,
@@ -30,28 +37,70 @@ from privacy_finetuner.results import (
 )
 from privacy_finetuner.trainer import PrivateTrainer
 
+if TYPE_CHECKING:
+    from privacy_finetuner.assessment.algorithms import NovelAlgorithms
+    from privacy_finetuner.assessment.benchmarks import BenchmarkSuite
+    from privacy_finetuner.assessment.optimization import PrivacyConstraints
+    from privacy_finetuner.assessment.quality import TestConfiguration, TestOrchestrator
+    from privacy_finetuner.assessment.research import ResearchLayer
+    from privacy_finetuner.assessment.validation import PrivacyValidationResult, PrivacyValidator
+
 __version__ = "0.1.0"
 
 __all__ = [
+    "BenchmarkSuite",
     "CheckpointError",
     "ConfigurationError",
+    "ContextGuard",
     "DatasetError",
+    "DocumentError",
     "EvaluationResult",
     "ModelLoadError",
     "ModelTrainingException",
-    "NonFiniteLoss",
+    "NonFiniteWeights",
+    "NovelAlgorithms",
     "PerformanceFlags",
     "PrivacyBudgetExhaustedException",
     "PrivacyConfig",
+    "PrivacyConstraints",
     "PrivacyError",
     "PrivacyGuarantees",
     "PrivacyReport",
     "PrivacySpent",
+    "PrivacyValidationResult",
+    "PrivacyValidator",
     "PrivateTrainer",
+    "ProtectionResult",
+    "RedactionReport",
+    "RedactionStrategy",
+    "ResearchLayer",
+    "TestConfiguration",
+    "TestOrchestrator",
     "TrainingConfig",
     "TrainingHistory",
     "TrainingInterrupted",
     "TrainingResult",
     "UnsupportedLayer",
+    "WrongKey",
     "__version__",
 ]
+
+_LAZY = {
+    "TestOrchestrator": "privacy_finetuner.assessment.quality",
+    "TestConfiguration": "privacy_finetuner.assessment.quality",
+    "ResearchLayer": "privacy_finetuner.assessment.research",
+    "PrivacyConstraints": "privacy_finetuner.assessment.optimization",
+    "NovelAlgorithms": "privacy_finetuner.assessment.algorithms",
+    "BenchmarkSuite": "privacy_finetuner.assessment.benchmarks",
+    "PrivacyValidationResult": "privacy_finetuner.assessment.validation",
+    "PrivacyValidator": "privacy_finetuner.assessment.validation",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load what is not needed to train when it is first asked for."""
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module  # noqa: PLC0415 -- with what it imports
+
+    return getattr(import_module(_LAZY[name]), name)

@@ -6,12 +6,10 @@ neither: a test trains under every flag and compares the events.
 
 from __future__ import annotations
 
-import difflib
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from privacy_core.accounting import (
     accountant_named,
@@ -40,14 +38,6 @@ from privacy_finetuner.domains import (
 from privacy_finetuner.errors import ConfigurationError
 from privacy_finetuner.performance import PerformanceFlags as PerformanceFlags  # noqa: PLC0414
 from privacy_finetuner.results import PrivacyGuarantees
-
-if TYPE_CHECKING:
-    from privacy_finetuner.training.loop import StepRecord
-
-Source: TypeAlias = str | Path | Sequence[Mapping[str, Any]] | Any
-"""A path, a list of records, or a `datasets.Dataset`."""
-ComputeMetrics: TypeAlias = Callable[[Any], Mapping[str, Any]]
-"""Takes a `transformers.EvalPrediction`; its figures join an exact evaluation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +207,7 @@ class TrainingConfig:
     perturbation: float = 1e-3
     views: int = 1
     view_replacement: float = 0.1
+    precision: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
         raise_if_any(
@@ -234,6 +225,7 @@ class TrainingConfig:
                 whole_from("save_steps", self.save_steps, 1),
                 None if self.eval_steps is None else whole_from("eval_steps", self.eval_steps, 1),
                 None if self.max_length is None else whole_from("max_length", self.max_length, 2),
+                one_of("precision", self.precision, ("float32", "bfloat16")),
                 one_of("clip_rule", self.clip_rule, ("bound", "normalise")),
                 one_of("gradient", self.gradient, ("backward", "forward")),
                 whole_from("directions", self.directions, 1),
@@ -249,138 +241,6 @@ class TrainingConfig:
                 ),
             ]
         )
-
-
-_TRAIN_PARAMETERS: Final = (
-    "dataset", "epochs", "batch_size", "learning_rate", "max_grad_norm", "noise_multiplier",
-    "target_epsilon", "target_delta", "save_steps", "eval_steps", "output_dir",
-)  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainOptions:
-    """Further keywords of `PrivateTrainer.train`. All of them are public choices.
-
-    Attributes:
-        task: `causal_lm`, `sequence_classification`, or `None` to follow the records.
-        lora_rank: train adapters of this rank instead of all weights.
-        resume: continue the unfinished run of `output_dir`.
-        eval_dataset: *public* records for `eval_steps`; scored exactly, outside any guarantee.
-        unit: `"example"`, or `"user"` to protect all records of one `user_field` value.
-        user_field: field that names the user of a record.
-        max_examples_per_user: cap of records a user; what is above is dropped and counted.
-        text_field: field of the text.
-        label_field: field of the label.
-        label_names: the classes, when which of them occur is itself private.
-        max_length: longest example in tokens; default: the model's context, at most 512.
-        strict: refuse texts longer than `max_length` instead of cutting them.
-        optimizer: name of a `torch.optim` class in lower case, or `adambc`.
-        optimizer_options: further keywords of its class: `betas`, `momentum`, ...
-        weight_decay: of the optimizer.
-        weight_average: `none`, `ema` or `polynomial`: hand over an average of the weights; `auto`
-            is `polynomial` where the learning rate is `"auto"`, else `none`.
-        average_decay: of `ema`, in [0, 1).
-        lr_schedule: `constant`, `linear` or `cosine`.
-        warmup_steps: steps of linear warm-up.
-        clip_rule: `bound`, or `normalise` (automatic clipping: no adaptive bound); `auto` is
-            `normalise` where the learning rate is `"auto"`, else `bound`.
-        user_sampling: with `unit="user"`, draw users instead of examples; `batch_size` counts
-            users, and the mean gradient of a user's examples is clipped as a whole.
-        gradient: `backward`, or `forward`: zeroth order, without a backward pass.
-        directions: of `forward`, how many random directions a step looks along.
-        perturbation: of `forward`, how far the weights move to measure a slope.
-        views: damaged views of each example that its one clipped gradient is the mean over.
-        view_replacement: chance of a token to be exchanged for another in a view.
-        micro_batch_tokens: padded tokens of one physical pass. Speed and memory only.
-        gradient_checkpointing: recompute activations, do not keep them. Speed and memory only.
-        max_memory_gb: what training may hold, in 10^9 bytes: passes are made small enough. Speed
-            and memory only.
-        keep_checkpoints: how many of the newest checkpoints stay on disk.
-        on_step: called with a `StepRecord` after every step.
-        compute_metrics: figures of one's own in exact scores, from all logits at once.
-        data_collator: a Hugging Face data collator that treats records one by one; see
-            `training.collation`.
-        callbacks: `transformers.TrainerCallback`s; see `training.callbacks`.
-        metric_for_best_model: public score that an `EarlyStoppingCallback` watches: `loss`,
-            `perplexity` or `accuracy`.
-    """
-
-    task: str | None = None
-    lora_rank: int | None = None
-    resume: bool = False
-    eval_dataset: Source | None = None
-    unit: str = "example"
-    user_field: str | None = None
-    max_examples_per_user: int | None = None
-    text_field: str = "text"
-    label_field: str = "label"
-    label_names: Sequence[str] | None = None
-    max_length: int | None = None
-    strict: bool = False
-    optimizer: str = "adamw"
-    optimizer_options: Mapping[str, Any] | None = None
-    weight_decay: float = 0.0
-    weight_average: str = "auto"
-    average_decay: float = 0.99
-    lr_schedule: str = "constant"
-    warmup_steps: int = 0
-    clip_rule: str = "auto"
-    user_sampling: bool = False
-    gradient: str = "backward"
-    directions: int = 1
-    perturbation: float = 1e-3
-    views: int = 1
-    view_replacement: float = 0.1
-    micro_batch_tokens: int = 4096
-    gradient_checkpointing: bool = False
-    max_memory_gb: float | None = None
-    keep_checkpoints: int = 3
-    on_step: Callable[[StepRecord], None] | None = None
-    data_collator: Any = None
-    compute_metrics: ComputeMetrics | None = None
-    callbacks: Sequence[Any] = ()
-    metric_for_best_model: str = "loss"
-
-    def __post_init__(self) -> None:
-        raise_if_any(
-            [
-                one_of("unit", self.unit, tuple(PrivacyUnit)),
-                whole_from("micro_batch_tokens", self.micro_batch_tokens, 1),
-                given(above_zero, "max_memory_gb", self.max_memory_gb),
-                whole_from("keep_checkpoints", self.keep_checkpoints, 1),
-                None
-                if self.max_examples_per_user is None
-                else whole_from("max_examples_per_user", self.max_examples_per_user, 1),
-            ]
-        )
-
-    def flags(self) -> PerformanceFlags:
-        """What of these options is about speed and memory."""
-        names = [f.name for f in fields(PerformanceFlags)]
-        return PerformanceFlags(**{name: getattr(self, name) for name in names})
-
-    def training(self, **given: Any) -> TrainingConfig:
-        """What of these options is about training, with what `train` was given besides."""
-        shared = {f.name for f in fields(TrainingConfig)} & {f.name for f in fields(self)}
-        chosen = {name: getattr(self, name) for name in shared}
-        if self.clip_rule == "auto":
-            chosen["clip_rule"] = "normalise" if given["learning_rate"] == "auto" else "bound"
-        return TrainingConfig(**chosen, **given)
-
-    @classmethod
-    def read(cls, keywords: Mapping[str, Any]) -> TrainOptions:
-        """Accept known keywords only.
-
-        Raises:
-            TypeError: an unknown keyword; names the nearest known one.
-        """
-        known = [f.name for f in fields(cls)]
-        for name in keywords:
-            if name not in known:
-                near = difflib.get_close_matches(name, [*known, *_TRAIN_PARAMETERS], n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                raise TypeError(f"train() has no parameter {name!r}{hint}")
-        return cls(**keywords)
 
 
 def steps_of(epochs: float, sample_rate: float) -> int:

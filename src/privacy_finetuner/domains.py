@@ -19,6 +19,9 @@ GRAD_NORM_LEAST: Final = 1e-8
 """An adaptive bound may fall to a ten-thousandth of it; below that, float32 squares are zero."""
 AVERAGES: Final = ("auto", "none", "ema", "polynomial")
 SCHEDULES: Final = ("constant", "linear", "cosine")
+ADAPTERS: Final = ("lora", "dora", "ia3", "prompt", "biases", "head", "last_layers")
+AUDIT_KINDS: Final = ("random-token", "new-token", "synthetic")
+AUDIT_SCORES: Final = ("black-box", "white-box")
 NOISES: Final = ("auto", "independent", "banded", "blt", "lambda_cgd")
 
 

@@ -3,13 +3,15 @@
 PrivacyError (privacy_core)
 +-- ConfigurationError               parameters contradict each other or are out of range
 +-- DatasetError                     a data set cannot be read as training examples
++-- DocumentError                    a file cannot be read, decoded or parsed to be redacted
++-- WrongKey                         a text has sealed values, and the key opens none of them
 +-- ModelLoadError                   a model or tokenizer cannot be loaded, or lacks a part
 +-- UnsupportedLayer                 a layer has no sound per-example gradient; nothing began
 +-- PrivacyBudgetExhaustedException  the next private act would exceed the budget; not done
 +-- CheckpointError                  a checkpoint is missing, damaged, or of another version
 +-- ModelTrainingException           training stopped; what was spent is spent
     +-- TrainingInterrupted          somebody stopped the run; it can be resumed
-    +-- NonFiniteLoss                the loss is NaN or infinite; the step was not applied
+    +-- NonFiniteWeights             a trained weight is NaN or infinite; what was spent is spent
 
 Every error carries names, numbers and positions, never the data.
 """
@@ -27,13 +29,15 @@ __all__ = [
     "CheckpointError",
     "ConfigurationError",
     "DatasetError",
+    "DocumentError",
     "ModelLoadError",
     "ModelTrainingException",
-    "NonFiniteLoss",
+    "NonFiniteWeights",
     "PrivacyBudgetExhaustedException",
     "PrivacyError",
     "TrainingInterrupted",
     "UnsupportedLayer",
+    "WrongKey",
 ]
 
 
@@ -47,6 +51,18 @@ class DatasetError(PrivacyError, ValueError):
     """A data set cannot be read as training examples. Nothing was spent."""
 
     code: ClassVar[str] = "dataset_error"
+
+
+class DocumentError(PrivacyError, ValueError):
+    """A file cannot be read, decoded or parsed as what it says it is. It was not written."""
+
+    code: ClassVar[str] = "document_error"
+
+
+class WrongKey(PrivacyError):
+    """A text holds sealed values, and the key opens none of them. Nothing was revealed."""
+
+    code: ClassVar[str] = "wrong_key"
 
 
 class ModelLoadError(PrivacyError):
@@ -124,7 +140,11 @@ class TrainingInterrupted(ModelTrainingException):
     code: ClassVar[str] = "training_interrupted"
 
 
-class NonFiniteLoss(ModelTrainingException):
-    """The loss of a step is NaN or infinite. The step was not applied; what was spent is spent."""
+class NonFiniteWeights(ModelTrainingException):
+    """A trained weight is NaN or infinite. What was spent is spent; the last checkpoint is intact.
 
-    code: ClassVar[str] = "non_finite_loss"
+    Weights are released values, so this says nothing that the guarantee does not cover already. A
+    record whose loss is not finite raises nothing: it contributes zero.
+    """
+
+    code: ClassVar[str] = "non_finite_weights"

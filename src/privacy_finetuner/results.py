@@ -81,12 +81,34 @@ class EpochRecord:
     clip_norm: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunAccount:
+    """What a finished run was planned as and charged: enough to price it again.
+
+    `plan` and `event` are JSON-ready, `record_head` is the hash of the last entry of the run record
+    in `folder`, and `parameters` are SHA-256 digests of what was trained, by name.
+    """
+
+    plan: Mapping[str, Any]
+    event: Mapping[str, Any]
+    charged_steps: int
+    record_head: str
+    folder: str
+    parameters: Mapping[str, str]
+
+
 @dataclass(slots=True)
 class TrainingHistory:
-    """The released course of a run, one entry an epoch, oldest first."""
+    """The released course of a run, one entry an epoch, oldest first.
+
+    `run` is set when the run has finished. `audit` is for an audit's document, where one was made:
+    it is outside the guarantee.
+    """
 
     epochs: list[EpochRecord] = field(default_factory=list)
     evaluations: list[Mapping[str, Any]] = field(default_factory=list)
+    run: RunAccount | None = None
+    audit: Mapping[str, Any] | None = None
 
     @property
     def loss(self) -> list[float]:

@@ -10,12 +10,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from privacy_finetuner.config import (
-    PrivacyConfig,
-    Source,
-    TrainOptions,
-)
+from privacy_finetuner.config import PrivacyConfig
+from privacy_finetuner.context.records import RecordRedaction, taken
 from privacy_finetuner.errors import ConfigurationError
+from privacy_finetuner.options import Source, TrainOptions
 from privacy_finetuner.results import (
     EvaluationResult,
     PrivacyReport,
@@ -33,11 +31,6 @@ if TYPE_CHECKING:
     from privacy_finetuner.training.plan import DPTrainingPlan
     from privacy_finetuner.training.session import OpenedRun
 
-_NO_REDACTION = (
-    "no redaction was applied: ContextGuard is not part of this version; what protects the records "
-    "is the differential privacy of training"
-)
-
 # An evaluation without a price of its own gets this share of the configured epsilon.
 _EVALUATION_SHARE = 0.1
 
@@ -54,10 +47,10 @@ class PrivateTrainer:
             `peft`; what it marks `requires_grad` is trained, in place) with its `tokenizer`.
         privacy_config: the budget of the data set, and how it is accounted.
         device: `"auto"` (also `None`), `"cpu"`, `"cuda"`, `"mps"`.
-        use_mcp_gateway: permits data sets at `mcp://` addresses. The gateway is not part of this
-            version: such an address is refused.
-        enable_context_guard: asks for redaction before training. ContextGuard is not part of this
-            version: texts are used as they are, and the result says so in its `notes`.
+        use_mcp_gateway: permits data sets at `mcp://SERVER/ADDRESS`, read through the privacy
+            gateway with the policy of `PRIVACY_FINETUNER_GATEWAY_POLICY` or `gateway.yaml`.
+        enable_context_guard: redact records one by one before they are tokenised, at the level
+            `redact` of `train`; `notes` of the result say what was applied: `context.records`.
         ledger: a file, `postgresql://...` or an open `BudgetStore`: every private act is charged
             there, before it happens. `None`: to this object's own account, which goes with it.
         account: of the training records in the ledger: `"hospital-notes/2026"`. An officer opens it
@@ -88,6 +81,7 @@ class PrivateTrainer:
         self.device = device or "auto"
         self.use_mcp_gateway = use_mcp_gateway
         self.enable_context_guard = enable_context_guard
+        self.redaction = RecordRedaction() if enable_context_guard else None
         self._clock = clock or SystemClock()
         self._entropy = entropy or SystemEntropy()
         self._loaded: LoadedModel | None = None
@@ -145,6 +139,7 @@ class PrivateTrainer:
         """
         from privacy_finetuner.training import inputs, session
         from privacy_finetuner.training.callbacks import Callbacks
+        from privacy_finetuner.training.canary_records import audited
         from privacy_finetuner.training.evaluation import public_evaluation
         from privacy_finetuner.training.outcome import release_of
         from privacy_finetuner.training.plan import make_plan
@@ -153,6 +148,7 @@ class PrivateTrainer:
         from privacy_finetuner.training.units import unit_of_run
 
         options = TrainOptions.read(kwargs)
+        dataset, options = taken(dataset, options, self.redaction, gateway=self.use_mcp_gateway)
         training = options.training(
             epochs=epochs,
             batch_size=batch_size,
@@ -187,16 +183,19 @@ class PrivateTrainer:
             adopted=None if options.resume else self._loaded,
             device=self.device,
         )
+        records = data.unit_count if options.user_sampling else len(data)
+        data, places = audited(data, loaded, options, training, folder, self._entropy)
         budget, plan = budget.planned(
             lambda privacy: make_plan(
                 privacy,
                 training,
-                examples=data.unit_count if options.user_sampling else len(data),
+                examples=records,
                 unit=unit,
                 # A sampled user contributes one clipped vector, of however many examples.
                 max_examples_per_user=(not options.user_sampling and options.max_examples_per_user)
                 or 1,
                 must_fit=target_epsilon is not None,
+                canaries=options.audit_canaries,
             )
         )
         opened = session.open_run(
@@ -213,6 +212,7 @@ class PrivateTrainer:
             keep_checkpoints=options.keep_checkpoints,
             callbacks=Callbacks(options.callbacks, options.metric_for_best_model),
             meter=budget.meter(plan),
+            places=places,
         )
         self._accounts.training, self._loaded, self._plan = budget.book, loaded, plan
         self._trained_on = data.fingerprint
@@ -265,6 +265,7 @@ class PrivateTrainer:
         from privacy_finetuner.training.units import unit_of_evaluation
 
         options = TrainOptions.read(kwargs)
+        dataset, options = taken(dataset, options, self.redaction, gateway=self.use_mcp_gateway)
         loaded = self._model(options.task)
         data = inputs.read_data(dataset, options, loaded)
         tokens = max(1, batch_size) * max(1, int(data.lengths.max()))
@@ -386,7 +387,7 @@ class PrivateTrainer:
         """Write what a finished run leaves behind, and return it."""
         from privacy_finetuner.training import outcome
 
-        notes = [_NO_REDACTION] if self.enable_context_guard else []
+        notes = [] if self.redaction is None else [self.redaction.note]
         result = outcome.result_of(
             opened, self._history, job_id=job_id, duration_s=duration_s, notes=notes
         )

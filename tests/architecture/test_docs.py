@@ -33,7 +33,7 @@ COMMAND_ROW = re.compile(r"^\| `privacy-finetuner ([a-z ]+)` \| works \|(.*)\|$"
 ELSEWHERE = re.compile(
     r"^(core/(circuit|valid|fault|enhanced)|security/|utils/|monitoring/|checkpoint-)"
 )
-GENERATED = {"certificate.json", "privacy_report.json", "training_result.json"}
+GENERATED = {"certificate.json", "statement.json", "privacy_report.json", "training_result.json"}
 
 
 @dataclass(frozen=True)

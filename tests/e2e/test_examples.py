@@ -31,11 +31,11 @@ def _run(script: str, *options: str, cwd: Path) -> str:
     return done.stdout
 
 
-def _epsilon_of_the_certificate(folder: Path) -> tuple[float, float]:
+def _epsilon_of_the_statement(folder: Path) -> tuple[float, float]:
     """The stated epsilon, and the one that the stated event costs."""
-    certificate = json.loads((folder / "certificate.json").read_text())
-    stated = certificate["guarantee"]
-    event = dp_events.from_json(certificate["event"])
+    statement = json.loads((folder / "statement.json").read_text())
+    stated = statement["guarantee"]
+    event = dp_events.from_json(statement["event"])
     return stated["epsilon"], epsilon_of(event, stated["delta"], stated["accountant"])
 
 
@@ -47,14 +47,14 @@ def test_accounting_prints_the_documented_figures(tmp_path: Path) -> None:
     assert re.search(r"epsilon 8 over 1000 steps needs noise multiplier 0\.586", shown)
 
 
-def test_fine_tune_leaves_a_model_and_a_certificate_that_prices_alike(tmp_path: Path) -> None:
+def test_fine_tune_leaves_a_model_and_a_statement_that_prices_alike(tmp_path: Path) -> None:
     folder = tmp_path / "private"
     size = ("--records", "40", "--epochs", "1", "--batch-size", "20")
     shown = _run("fine_tune.py", *size, "--output", str(folder), cwd=tmp_path)
 
     assert "verified to" in shown
     assert (folder / "model.safetensors").is_file()
-    stated, recomputed = _epsilon_of_the_certificate(folder)
+    stated, recomputed = _epsilon_of_the_statement(folder)
     assert stated <= 8
     assert stated == pytest.approx(recomputed, rel=1e-9)
 
@@ -77,7 +77,7 @@ def test_callbacks_stop_a_run_that_still_costs_its_whole_plan(tmp_path: Path) ->
     # Measured: each of the two evaluations gains 0.2, by which a gain of 0.5 is far away.
     assert "12 of 24 steps" in shown
     assert re.search(r"public loss \d\.\d+, certainty \d+", shown)
-    stated, _ = _epsilon_of_the_certificate(folder)
+    stated, _ = _epsilon_of_the_statement(folder)
     assert 7.9 < stated <= 8
 
 
@@ -108,6 +108,6 @@ def test_resume_charges_the_lost_steps_and_reports_the_planned_epsilon(tmp_path:
         "killed after step 6: 12 steps are charged, the newest checkpoint is checkpoint-4" in shown
     )
     assert "count as spent and are not repeated" in shown
-    stated, recomputed = _epsilon_of_the_certificate(folder)
+    stated, recomputed = _epsilon_of_the_statement(folder)
     assert stated == pytest.approx(recomputed, rel=1e-9)
     assert 7.9 < stated <= 8

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,14 +43,17 @@ def test_nobody_else_can_read_the_memory_while_it_is_written(
 ) -> None:
     """A killed process leaves the temporary file behind as it was created."""
     seen: list[tuple[str, int]] = []
-    write = files.write_all
 
-    def watched(descriptor: int, data: bytes) -> None:
-        name = os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}"))
-        seen.append((name, os.fstat(descriptor).st_mode & 0o077))
-        write(descriptor, data)
+    class Watched(io.BufferedWriter):
+        def write(self, data: Any) -> int:
+            name = os.path.basename(os.readlink(f"/proc/self/fd/{self.fileno()}"))
+            seen.append((name, os.fstat(self.fileno()).st_mode & 0o077))
+            return super().write(data)
 
-    monkeypatch.setattr(files, "write_all", watched)
+    def opened(descriptor: int, mode: str, buffering: int = -1) -> Any:
+        return Watched(io.FileIO(descriptor, mode), max(buffering, 1))
+
+    monkeypatch.setattr(files.os, "fdopen", opened)
     old = os.umask(0o022)
     try:
         train(llama_folder, tmp_path, "banded")

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from privacy_finetuner.config import PrivacyConfig, TrainingConfig, TrainOptions, steps_of
+from privacy_finetuner.config import PrivacyConfig, TrainingConfig, steps_of
 from privacy_finetuner.errors import ConfigurationError
+from privacy_finetuner.options import TrainOptions
 
 BAD_PRIVACY: list[tuple[str, Any]] = [
     ("epsilon", 0), ("epsilon", -1.0), ("epsilon", math.inf), ("epsilon", math.nan),

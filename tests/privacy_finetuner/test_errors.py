@@ -7,7 +7,7 @@ import pytest
 from privacy_finetuner import errors
 from privacy_finetuner.errors import (
     ModelTrainingException,
-    NonFiniteLoss,
+    NonFiniteWeights,
     PrivacyBudgetExhaustedException,
     PrivacyError,
     UnsupportedLayer,
@@ -18,7 +18,7 @@ def test_every_error_is_in_the_tree_and_has_a_code_of_its_own() -> None:
     kinds = [getattr(errors, name) for name in errors.__all__]
     assert all(issubclass(kind, PrivacyError) for kind in kinds)
     assert len({kind.code for kind in kinds}) == len(kinds)
-    assert issubclass(NonFiniteLoss, ModelTrainingException)
+    assert issubclass(NonFiniteWeights, ModelTrainingException)
 
 
 def test_a_refused_layer_is_named() -> None:

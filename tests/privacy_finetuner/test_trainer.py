@@ -18,6 +18,7 @@ from privacy_finetuner.errors import (
     ModelTrainingException,
     PrivacyBudgetExhaustedException,
 )
+from privacy_finetuner.training.loop import StepRecord
 from privacy_runtime.testing import ManualClock, SeededEntropy
 
 PRIVACY = PrivacyConfig(epsilon=4.0, delta=1e-3)
@@ -321,6 +322,58 @@ def test_lora_trains_adapters_only(trainer: PrivateTrainer, tmp_path: Path) -> N
     assert all("lora_" in name for name in trained)
     assert (tmp_path / "adapter_model.safetensors").is_file()
     assert "one backward pass" in result.engine
+
+
+@pytest.mark.parametrize(
+    ("options", "trained"),
+    [
+        ({"adapter": "lora"}, "lora_"),
+        ({"adapter": "dora", "lora_rank": 2}, "lora_"),
+        ({"adapter": "prompt", "prompt_tokens": 3}, "prompt_"),
+        ({"adapter": "head"}, "lm_head"),
+        ({"adapter": "ia3"}, "ia3_"),
+    ],
+)
+def test_an_adapter_is_chosen_by_name(
+    trainer: PrivateTrainer, tmp_path: Path, options: dict[str, Any], trained: str
+) -> None:
+    result = trainer.train(RECORDS, output_dir=str(tmp_path), **options, **QUICK)
+    names = [n for n, p in result.final_model.named_parameters() if p.requires_grad]
+    assert names
+    assert all(trained in name for name in names)
+
+
+def test_a_resumed_run_of_the_last_layers_trains_them_alone(
+    trainer: PrivateTrainer, llama_folder: Path, tmp_path: Path
+) -> None:
+    def stop(step: StepRecord) -> None:
+        if step.step == 4:
+            raise KeyboardInterrupt
+
+    options: dict[str, Any] = {"adapter": "last_layers", "output_dir": str(tmp_path), **QUICK}
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train(RECORDS, on_step=stop, save_steps=2, **options)
+    result = make(llama_folder).train(RECORDS, resume=True, save_steps=2, **options)
+    names = {n for n, p in result.final_model.named_parameters() if p.requires_grad}
+    assert "model.embed_tokens.weight" not in names
+    assert any(".1." in name for name in names)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"adapter": "lara"},
+        {"adapter": "ia3", "lora_rank": 4},
+        {"lora_alpha": 2.0},
+        {"prompt_tokens": 4},
+        {"adapter": "head", "trained_layers": 2},
+    ],
+)
+def test_settings_of_another_adapter_are_refused(
+    trainer: PrivateTrainer, options: dict[str, Any]
+) -> None:
+    with pytest.raises(ConfigurationError):
+        trainer.train(RECORDS, **options, **QUICK)
 
 
 def test_a_classifier_is_trained_from_labels(llama_folder: Path, tmp_path: Path) -> None:

@@ -6,6 +6,6 @@ train or score, so that `--help` and `accountant` answer at once.
 
 from __future__ import annotations
 
-from privacy_finetuner.cli.app import main
+from privacy_finetuner.cli.entry import main
 
 __all__ = ["main"]

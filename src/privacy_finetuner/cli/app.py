@@ -1,9 +1,8 @@
-"""The application: which commands there are, and how a misuse of one is reported."""
+"""The application: which commands there are."""
 
 from __future__ import annotations
 
 import platform
-import sys
 from importlib import metadata
 from typing import Final
 
@@ -12,12 +11,21 @@ import typer
 from privacy_finetuner import __version__
 from privacy_finetuner.cli import (
     accountant,
+    audit,
     budget,
+    certificate,
+    config,
     demo,
     evaluate,
+    explain,
+    gateway,
     generate,
     output,
+    protect,
+    redaction,
     report,
+    reveal,
+    scan,
     search,
     train,
 )
@@ -25,6 +33,8 @@ from privacy_finetuner.cli.options import Json
 
 _TRAINING: Final = "Train and use a model"
 _EXPLAIN: Final = "Understand the guarantee"
+_REDACTION: Final = "Redact what leaves"
+_SERVICE: Final = "Run a service"
 
 app = typer.Typer(
     name="privacy-finetuner",
@@ -43,9 +53,18 @@ app.command(rich_help_panel=_TRAINING, epilog=search.EPILOG)(search.search)
 app.command(rich_help_panel=_TRAINING, epilog=demo.EPILOG)(demo.demo)
 app.command(rich_help_panel=_TRAINING, epilog=evaluate.EPILOG)(evaluate.evaluate)
 app.command(rich_help_panel=_TRAINING, epilog=generate.EPILOG)(generate.generate)
+app.command(rich_help_panel=_REDACTION, epilog=scan.EPILOG)(scan.scan)
+app.command(rich_help_panel=_REDACTION, epilog=protect.EPILOG)(protect.protect)
+app.command(rich_help_panel=_REDACTION, epilog=explain.EPILOG)(explain.explain)
+app.command(rich_help_panel=_REDACTION, epilog=reveal.EPILOG)(reveal.reveal)
 app.command(rich_help_panel=_EXPLAIN, epilog=report.EPILOG)(report.report)
+app.command(rich_help_panel=_EXPLAIN, epilog=audit.EPILOG)(audit.audit)
+app.add_typer(gateway.app, name="gateway", rich_help_panel=_REDACTION)
 app.add_typer(accountant.app, name="accountant", rich_help_panel=_EXPLAIN)
 app.add_typer(budget.app, name="budget", rich_help_panel=_EXPLAIN)
+app.add_typer(redaction.app, name="redaction", rich_help_panel=_REDACTION)
+app.add_typer(certificate.app, name="certificate", rich_help_panel=_EXPLAIN)
+app.add_typer(config.app, name="config", rich_help_panel=_SERVICE)
 
 
 @app.command(rich_help_panel=_EXPLAIN, epilog="Example: privacy-finetuner version --json")
@@ -61,20 +80,3 @@ def version(as_json: Json = False) -> None:
             f"{name} {number}" for name, number in document.items() if name != "version"
         )
     output.deliver(document, text, as_json=as_json)
-
-
-# typer carries its own copy of click since 0.20; both have this class above `BadParameter`.
-_USAGE_ERROR: Final[type[Exception]] = typer.BadParameter.__mro__[1]
-
-
-def main() -> None:
-    """Run the command line. Exit codes: see `output.ExitCode`."""
-    arguments = sys.argv[1:]
-    if "--json" not in arguments:
-        app()
-        return
-    try:
-        sys.exit(app(arguments, standalone_mode=False))
-    except _USAGE_ERROR as error:
-        format_message = getattr(error, "format_message", error.__str__)
-        sys.exit(output.report_failure("usage_error", format_message(), output.ExitCode.BAD_INPUT))

@@ -7,7 +7,8 @@ from typing import Annotated, Final
 import typer
 
 from privacy_finetuner.cli import output
-from privacy_finetuner.cli.options import Device, Json, Model
+from privacy_finetuner.cli.options import Device, Json, Model, RedactName
+from privacy_finetuner.cli.redaction_options import guard_of
 from privacy_finetuner.config import PrivacyConfig
 from privacy_finetuner.trainer import PrivateTrainer
 
@@ -25,6 +26,13 @@ def generate(
     temperature: Annotated[
         float, typer.Option(help="0 takes the likeliest token; above 0 samples.")
     ] = 0.0,
+    redact: Annotated[
+        RedactName | None,
+        typer.Option(
+            help="Replace personal and secret values in what the model writes, at this level. "
+            "Default: not."
+        ),
+    ] = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -36,5 +44,7 @@ def generate(
     with output.failures_reported(as_json):
         trainer = PrivateTrainer(model, PrivacyConfig(), device, enable_context_guard=False)
         text = trainer.generate(prompt, max_new_tokens=max_new_tokens, temperature=temperature)
+        if redact is not None:
+            text = guard_of().protect(text, redact.value).protected_text
         document = {"prompt": prompt, "text": text, "model": model}
     output.deliver(document, text, as_json=as_json)

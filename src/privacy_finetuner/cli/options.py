@@ -14,6 +14,7 @@ GUARANTEE: Final = "The guarantee"
 TRAINING: Final = "Training (public choices)"
 RECORDS: Final = "Records"
 FILES: Final = "Files and machine"
+AUDIT: Final = "Audit by canaries"
 
 
 class AccountantName(StrEnum):
@@ -60,6 +61,25 @@ class AverageName(StrEnum):
     POLYNOMIAL = "polynomial"
 
 
+class AdapterName(StrEnum):
+    """What is trained instead of all weights, by name."""
+
+    LORA = "lora"
+    DORA = "dora"
+    IA3 = "ia3"
+    PROMPT = "prompt"
+    BIASES = "biases"
+    HEAD = "head"
+    LAST_LAYERS = "last_layers"
+
+
+class PrecisionName(StrEnum):
+    """Types of activations by name."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+
+
 class GradientName(StrEnum):
     """Ways to a gradient by name."""
 
@@ -79,6 +99,21 @@ def rate(text: str) -> str:
         except ValueError as error:
             raise typer.BadParameter("expected auto or a number") from error
     return text
+
+
+class AuditKind(StrEnum):
+    """What canaries are made of, by name."""
+
+    RANDOM_TOKEN = "random-token"  # noqa: S105  no password
+    NEW_TOKEN = "new-token"  # noqa: S105  no password
+    SYNTHETIC = "synthetic"
+
+
+class AuditScores(StrEnum):
+    """What the auditor of a run sees, by name."""
+
+    BLACK_BOX = "black-box"
+    WHITE_BOX = "white-box"
 
 
 class NoiseName(StrEnum):
@@ -217,6 +252,32 @@ Data: TypeAlias = Annotated[
     Path, typer.Option(help="Records: .jsonl, .json, .csv, .txt, .parquet, or a folder of them.")
 ]
 
+AuditCanaries: TypeAlias = Annotated[
+    int,
+    typer.Option(
+        help="Carry so many canaries (even, 1000 is a good number), each in the data by a secret "
+        "coin, so that `audit` can bound epsilon from below.",
+        rich_help_panel=AUDIT,
+    ),
+]
+AuditKindOption: TypeAlias = Annotated[
+    AuditKind,
+    typer.Option(
+        "--audit-kind",
+        help="Texts of random tokens; or each with a new token of its own (stronger; adds rows to "
+        "the model's vocabulary); or written by the model.",
+        rich_help_panel=AUDIT,
+    ),
+]
+AuditScoresOption: TypeAlias = Annotated[
+    AuditScores,
+    typer.Option(
+        "--audit-scores",
+        help="white-box: canaries are dictated gradients, scored at every step from the noisy sum.",
+        rich_help_panel=AUDIT,
+    ),
+]
+
 Ledger: TypeAlias = Annotated[
     str | None,
     typer.Option(
@@ -240,6 +301,24 @@ Quota: TypeAlias = Annotated[
         envvar="PRIVACY_FINETUNER_QUOTA",
         help="With --ledger: whose quota is charged besides, as ORGANISATION/DEPARTMENT/....",
         rich_help_panel=GUARANTEE,
+    ),
+]
+
+
+class RedactName(StrEnum):
+    """Sensitivity levels by name."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+
+
+Redact: TypeAlias = Annotated[
+    RedactName | None,
+    typer.Option(
+        help="Replace personal and secret values by placeholders first, at this sensitivity "
+        "level. Default: not. See the command protect.",
+        rich_help_panel=RECORDS,
     ),
 ]
 

@@ -28,13 +28,17 @@ from privacy_core.errors import (
     PrivacyError,
     UnsupportedEvent,
 )
+from privacy_core.redaction.entities import UnknownEntity
 from privacy_finetuner.errors import (
     ConfigurationError,
     DatasetError,
+    DocumentError,
     ModelLoadError,
     PrivacyBudgetExhaustedException,
     UnsupportedLayer,
+    WrongKey,
 )
+from privacy_runtime.pseudonyms.errors import PseudonymError
 
 
 class ExitCode(IntEnum):
@@ -43,6 +47,7 @@ class ExitCode(IntEnum):
     FAILED = 1
     BAD_INPUT = 2
     BUDGET_EXHAUSTED = 3
+    VIOLATION = 4
     INTERRUPTED = 130
 
 
@@ -68,11 +73,15 @@ _BAD_INPUT = (
     CalibrationFailed,
     ConfigurationError,
     DatasetError,
+    DocumentError,
     InvalidParameter,
     MalformedEvent,
     ModelLoadError,
+    PseudonymError,
+    UnknownEntity,
     UnsupportedEvent,
     UnsupportedLayer,
+    WrongKey,
 )
 
 

@@ -11,7 +11,7 @@ from privacy_finetuner.cli import output
 from privacy_finetuner.cli.options import Json
 
 if TYPE_CHECKING:
-    from privacy_finetuner.reports import Check, RunFolder
+    from privacy_finetuner.reports import Certified, Check, RunFolder
 
 EPILOG: Final = "Example: privacy-finetuner report ./private --html report.html"
 
@@ -25,22 +25,26 @@ def report(
 ) -> None:
     """Show what a run promised and spent, price it again, and write a page to share.
 
-    The epsilon is recomputed from the stored event, not copied. If it does not agree with what was
-    reported, the exit code is 1.
+    The epsilon is recomputed from the stored event, not copied, and every weight file is compared
+    with what the run left. If something does not agree, or a certificate beside the run is not
+    genuine, the exit code is 1.
     """
     with output.failures_reported(as_json):
         from privacy_finetuner import reports  # noqa: PLC0415 -- plots take a second to load
 
         found = reports.read_folder(folder)
         checked = reports.check(found)
+        signed = reports.certified(found)
         target = reports.write_html(folder, html)
-        document = _document(found, checked, target)
+        document = _document(found, checked, signed, target)
     output.deliver(document, output.facts(f"Report of {folder}", _rows(document)), as_json=as_json)
-    if not checked.agrees:
+    if not checked.agrees or (signed is not None and signed.is_forged):
         raise typer.Exit(int(output.ExitCode.FAILED))
 
 
-def _document(found: RunFolder, checked: Check, target: Path) -> dict[str, Any]:
+def _document(
+    found: RunFolder, checked: Check, signed: Certified | None, target: Path
+) -> dict[str, Any]:
     plan = found.plan
     stored = found.report or {}
     return {
@@ -59,6 +63,7 @@ def _document(found: RunFolder, checked: Check, target: Path) -> dict[str, Any]:
         "privacy_remaining": stored.get("privacy_remaining"),
         "lifetime_spent": stored.get("lifetime_spent"),
         "recomputed": checked.to_dict(),
+        "certificate": None if signed is None else signed.to_dict(),
         "command": found.command,
         "html": str(target),
     }
@@ -78,5 +83,7 @@ def _rows(document: dict[str, Any]) -> list[tuple[str, object]]:
     again = document["recomputed"]
     rows += [("recomputed", finding) for finding in again["findings"]]
     rows.append(("agrees", "yes" if again["agrees"] else "NO: do not rely on the reported epsilon"))
+    signed = document["certificate"]
+    rows.append(("certificate", "none: nobody has signed" if signed is None else signed["verdict"]))
     rows += [("price it yourself", document["command"]), ("page", document["html"])]
     return rows

@@ -46,7 +46,9 @@ class TrainRequest:
     epochs: float = 3.0
     batch_size: int | None = None
     learning_rate: str = "auto"
+    adapter: str | None = None
     lora_rank: int | None = None
+    base_bits: int | None = None
     optimizer: str = "adamw"
     lr_schedule: str = "constant"
     warmup_steps: int = 0
@@ -63,11 +65,16 @@ class TrainRequest:
     eval_data: Path | None = None
     eval_steps: int | None = None
     save_steps: int = 500
+    audit_canaries: int = 0
+    audit_kind: str = "random-token"
+    audit_scores: str = "black-box"
     resume: bool = False
     device: str = "auto"
     micro_batch_tokens: int = 4096
+    precision: str = "float32"
     gradient_checkpointing: bool = False
     max_memory_gb: float | None = None
+    redact: str | None = None
     ledger: str | None = None
     account: str | None = None
     quota: str | None = None
@@ -226,6 +233,7 @@ class Settings:
                 max_examples_per_user=1
                 if request.user_sampling
                 else request.max_examples_per_user or 1,
+                canaries=request.audit_canaries,
             )
 
         account = named_account(request.ledger, request.account, request.quota, SystemClock())
@@ -251,7 +259,12 @@ class Settings:
             "eval_steps": eval_steps,
             "eval_dataset": request.eval_data,
             "output_dir": str(request.output),
+            "adapter": request.adapter,
             "lora_rank": request.lora_rank,
+            "base_bits": request.base_bits,
+            "audit_canaries": request.audit_canaries,
+            "audit_kind": request.audit_kind,
+            "audit_scores": request.audit_scores,
             "resume": request.resume,
             "unit": request.unit,
             "user_field": request.user_field,
@@ -272,6 +285,8 @@ class Settings:
             "warmup_steps": request.warmup_steps,
             "clip_rule": request.clip_rule,
             "micro_batch_tokens": request.micro_batch_tokens,
+            "precision": request.precision,
             "gradient_checkpointing": request.gradient_checkpointing,
             "max_memory_gb": request.max_memory_gb,
+            "redact": request.redact or "medium",
         }

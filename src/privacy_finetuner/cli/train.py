@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich.console import Console
 
 from privacy_core.guarantee import NeighbouringRelation, PrivacyUnit
-from privacy_finetuner.cli import output
+from privacy_finetuner.cli import output, train_views
 from privacy_finetuner.cli.options import (
     FILES,
     GUARANTEE,
@@ -18,6 +18,12 @@ from privacy_finetuner.cli.options import (
     Account,
     Accountant,
     AccountantName,
+    AdapterName,
+    AuditCanaries,
+    AuditKind,
+    AuditKindOption,
+    AuditScores,
+    AuditScoresOption,
     AverageName,
     Data,
     Device,
@@ -34,7 +40,9 @@ from privacy_finetuner.cli.options import (
     Noise,
     NoiseName,
     OptimizerName,
+    PrecisionName,
     Quota,
+    Redact,
     Relation,
     ScheduleName,
     Strict,
@@ -50,7 +58,6 @@ from privacy_finetuner.cli.progress import StepProgress
 from privacy_finetuner.cli.request import Settings, TrainRequest
 from privacy_finetuner.errors import TrainingInterrupted
 from privacy_finetuner.trainer import PrivateTrainer
-from privacy_finetuner.training.plan import DPTrainingPlan
 from privacy_finetuner.training.run_record import read_state
 from privacy_runtime.world import SystemClock
 
@@ -143,10 +150,24 @@ def train(  # noqa: PLR0913 -- one parameter an option
         ),
     ] = None,
     learning_rate: LearningRate = "auto",
+    adapter: Annotated[
+        AdapterName | None,
+        typer.Option(
+            help="Train this instead of all weights. Fewer trained numbers need less noise in all.",
+            rich_help_panel=TRAINING,
+        ),
+    ] = None,
     lora_rank: Annotated[
         int | None,
         typer.Option(
-            help="Train adapters of this rank instead of all weights.", rich_help_panel=TRAINING
+            help="Rank of lora and dora; alone it means --adapter lora.", rich_help_panel=TRAINING
+        ),
+    ] = None,
+    base_bits: Annotated[
+        int | None,
+        typer.Option(
+            help="Hold the frozen base in 4 or 8 bits (QLoRA); needs bitsandbytes.",
+            rich_help_panel=TRAINING,
         ),
     ] = None,
     optimizer: Annotated[OptimizerName, typer.Option(rich_help_panel=TRAINING)] = (
@@ -168,6 +189,7 @@ def train(  # noqa: PLR0913 -- one parameter an option
     label_names: LabelNames = None,
     max_length: MaxLength = None,
     strict: Strict = False,
+    redact: Redact = None,
     eval_data: Annotated[
         Path | None,
         typer.Option(
@@ -184,6 +206,9 @@ def train(  # noqa: PLR0913 -- one parameter an option
     save_steps: Annotated[
         int, typer.Option(help="A checkpoint every so many steps.", rich_help_panel=FILES)
     ] = 500,
+    audit_canaries: AuditCanaries = 0,
+    audit_kind: AuditKindOption = AuditKind.RANDOM_TOKEN,
+    audit_scores: AuditScoresOption = AuditScores.BLACK_BOX,
     resume: Annotated[
         bool,
         typer.Option(
@@ -197,6 +222,13 @@ def train(  # noqa: PLR0913 -- one parameter an option
         int,
         typer.Option(help="Tokens of one pass: memory and speed only.", rich_help_panel=FILES),
     ] = 4096,
+    precision: Annotated[
+        PrecisionName,
+        typer.Option(
+            help="Type of activations. Weights, norms and noise stay float32.",
+            rich_help_panel=FILES,
+        ),
+    ] = PrecisionName.FLOAT32,
     gradient_checkpointing: Annotated[
         bool,
         typer.Option(
@@ -250,7 +282,9 @@ def train(  # noqa: PLR0913 -- one parameter an option
         epochs=epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,
+        adapter=None if adapter is None else adapter.value,
         lora_rank=lora_rank,
+        base_bits=base_bits,
         optimizer=optimizer.value,
         lr_schedule=lr_schedule.value,
         warmup_steps=warmup_steps,
@@ -264,12 +298,17 @@ def train(  # noqa: PLR0913 -- one parameter an option
         label_names=label_names,
         max_length=max_length,
         strict=strict,
+        redact=None if redact is None else redact.value,
         eval_data=eval_data,
         eval_steps=eval_steps,
         save_steps=save_steps,
+        audit_canaries=audit_canaries,
+        audit_kind=audit_kind.value,
+        audit_scores=audit_scores.value,
         resume=resume,
         device=device,
         micro_batch_tokens=micro_batch_tokens,
+        precision=precision.value,
         gradient_checkpointing=gradient_checkpointing,
         max_memory_gb=max_memory_gb,
         ledger=ledger,
@@ -282,13 +321,18 @@ def train(  # noqa: PLR0913 -- one parameter an option
         for warning in settings.warnings:
             console.print(f"warning: {warning}", style="yellow", soft_wrap=True, markup=False)
         if dry_run:
-            document = _plan_document(settings, settings.plan())
-            table = output.facts("Plan (nothing was started or spent)", _rows(document))
+            document = train_views.plan_document(settings, settings.plan())
+            table = output.facts(
+                "Plan (nothing was started or spent)", train_views.rows_of(document)
+            )
         else:
             result = _run(settings, console)
-            _say_counts(console, result)
-            document = _result_document(settings, result)
-            table = output.facts("Private fine-tune", [*_rows(document), *_places(request.output)])
+            train_views.say_counts(console, result)
+            document = train_views.result_document(settings, result)
+            table = output.facts(
+                "Private fine-tune",
+                [*train_views.rows_of(document), *train_views.places(request.output)],
+            )
     output.deliver(document, table, as_json=as_json)
 
 
@@ -300,18 +344,22 @@ def _run(settings: Settings, console: Console) -> TrainingResult:
         request.model,
         settings.privacy,
         request.device,
-        enable_context_guard=False,
+        enable_context_guard=request.redact is not None,
         ledger=request.ledger,
         account=request.account,
         quota=request.quota,
     )
     try:
         with StepProgress(console, request.output, SystemClock()) as progress:
-            return trainer.train(str(request.data), on_step=progress, **settings.keywords())
+            result = trainer.train(str(request.data), on_step=progress, **settings.keywords())
     except TrainingInterrupted as error:
         raise _interrupted(str(error), request) from error
     except KeyboardInterrupt as error:
         raise _interrupted("interrupted", request) from error
+    if trainer.redaction is not None:
+        for label, count in trainer.redaction.counts.items():
+            console.print(f"{count} {label} were replaced (an exact count: outside the guarantee)")
+    return result
 
 
 def _interrupted(message: str, request: TrainRequest) -> output.Interrupted:
@@ -322,72 +370,3 @@ def _interrupted(message: str, request: TrainRequest) -> output.Interrupted:
         charged_steps=charged,
         resume=request.command(resume=True) if charged else None,
     )
-
-
-def _plan_document(settings: Settings, plan: DPTrainingPlan) -> dict[str, Any]:
-    return {
-        "dry_run": True,
-        "epsilon": plan.epsilon(),
-        "delta": plan.delta,
-        "relation": plan.relation.value,
-        "unit": plan.unit.value,
-        "noise_multiplier": plan.noise_multiplier,
-        "noise": plan.noise,
-        "groups": plan.groups,
-        "gradient_noise_multiplier": plan.gradient_noise_multiplier,
-        "steps": plan.steps,
-        "steps_asked": plan.steps_asked,
-        "sample_rate": plan.sampling_probability,
-        "batch_size": plan.expected_batch_size,
-        "clip_norm": plan.clip_norm,
-        "accountant": plan.accountant,
-        "examples": plan.examples,
-        "units": settings.sizes.units,
-        "warnings": settings.warnings,
-    }
-
-
-def _result_document(settings: Settings, result: TrainingResult) -> dict[str, Any]:
-    return {
-        **result.to_dict(),
-        "batch_size": min(settings.batch_size, result.examples),
-        "accountant": settings.request.accountant,
-        "warnings": settings.warnings,
-    }
-
-
-def _say_counts(console: Console, result: TrainingResult) -> None:
-    """Tell the holder of the records what the guarantee does not cover; it enters no file."""
-    counts = {
-        "cut to the greatest length": result.truncated,
-        "left out above the cap of a user": result.dropped,
-        "without anything to learn from": result.unsupervised,
-    }
-    for what, count in counts.items():
-        if count:
-            console.print(
-                f"{count} records were {what} (an exact count: outside the guarantee)",
-                soft_wrap=True,
-            )
-
-
-def _rows(document: dict[str, Any]) -> list[tuple[str, object]]:
-    """What a person should see of a plan or a result."""
-    names = (
-        "epsilon", "delta", "relation", "unit", "accountant", "noise_multiplier", "noise", "steps",
-        "steps_asked", "sample_rate", "batch_size", "clip_norm", "examples", "duration_s",
-    )  # fmt: skip
-    rows: list[tuple[str, object]] = [
-        (output.words(name), document[name]) for name in names if name in document
-    ]
-    return [*rows, *(("note", note) for note in document.get("notes", []))]
-
-
-def _places(folder: Path) -> list[tuple[str, object]]:
-    return [
-        ("model", folder),
-        ("privacy report", folder / "privacy_report.json"),
-        ("certificate", folder / "certificate.json"),
-        ("run record", folder / "run.jsonl"),
-        ("next", f"privacy-finetuner report {folder}"),
-    ]

@@ -8,6 +8,7 @@ attacker asks all three models for them. `run` does it on any other records and 
 from __future__ import annotations
 
 import json
+import os
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,13 +20,16 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from privacy_finetuner.config import PrivacyConfig, TrainingConfig, TrainOptions
-from privacy_finetuner.demo import canaries
+from privacy_finetuner.config import PrivacyConfig, TrainingConfig
+from privacy_finetuner.demo import canaries, evidence
 from privacy_finetuner.demo.canaries import Canary
+from privacy_finetuner.demo.evidence import PRIVATE_MODEL
+from privacy_finetuner.options import TrainOptions
 from privacy_finetuner.reports import write_html
 from privacy_finetuner.trainer import PrivateTrainer
 from privacy_runtime.files import write_atomic
 from privacy_runtime.keystream import KeyStream
+from privacy_runtime.signing import KeyHome, opened_key
 from privacy_runtime.world import Clock, Entropy, SystemClock, SystemEntropy
 
 if TYPE_CHECKING:
@@ -44,6 +48,7 @@ class DemoSettings:
     `repeats` is how often each of `secrets` codes stands in the records. The guarantee is for one
     record: a secret that stands in k records is protected k times more weakly, and the
     demonstration plants it often on purpose, so that the model without privacy learns it.
+    `audit_canaries` is how many dictated gradients audit the private run; 0 for none.
     """
 
     data: Path | None = None
@@ -57,6 +62,7 @@ class DemoSettings:
     secrets: int = 5
     repeats: int = 8
     candidates: int = 500
+    audit_canaries: int = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +110,7 @@ def run(
     console: Console,
     clock: Clock | None = None,
     entropy: Entropy | None = None,
+    keys: KeyHome | None = None,
 ) -> dict[str, Any]:
     """Run the demonstration into a folder and return the comparison.
 
@@ -113,11 +120,18 @@ def run(
         console: where progress and the table go.
         clock: the outside world's time; only tests replace it.
         entropy: the outside world's randomness; only tests replace it.
+        keys: where the key that signs the certificate lies; by default this account's.
 
     Raises:
         DatasetError, ModelLoadError, ConfigurationError: nothing was trained.
+        InvalidParameter, WriteFailed: there is no key to sign with; nothing was trained.
     """
     clock, entropy = clock or SystemClock(), entropy or SystemEntropy()
+    keys = keys or KeyHome.of(os.environ)
+    key, is_new = opened_key(keys.key_file, entropy, now=clock.now())
+    keys.trust(key.public)
+    if is_new:
+        console.print(f"A key to sign certificates with was made: {keys.key_file}", soft_wrap=True)
     stream = KeyStream.fresh(entropy)
     records, held_out = _records(settings, stream)
     planted = canaries.make_canaries(settings.secrets, stream)
@@ -137,12 +151,17 @@ def run(
     model = str(settings.model or ASSETS / "model")
     _measure(stage, "before training", _load(model), epsilon=0.0, time_s=0.0)
     _without_privacy(stage, model, training, console, clock, entropy)
-    _with_privacy(stage, model, training, output / "private-model", console, clock, entropy)
+    _with_privacy(stage, model, training, output / PRIVATE_MODEL, console, clock, entropy)
+    audited = evidence.audit_run(output) if settings.audit_canaries else None
+    if audited is not None:
+        console.print(evidence.words(audited), soft_wrap=True, markup=False)
+    certified = evidence.certify(output, training, key, clock, entropy, audited)
+    stage.comparison.certificate = str(certified)
     stage.comparison.report = str(output / "report.html")
     document = asdict(stage.comparison)
     # Beside the private model, not in it: these figures are exact, and the samples are not private.
     write_atomic(output / COMPARISON, json.dumps(document, indent=1).encode())
-    write_html(output / "private-model", output / "report.html", comparison=document)
+    write_html(output / PRIVATE_MODEL, output / "report.html", comparison=document)
     _show(stage, document, console)
     return document
 
@@ -204,6 +223,8 @@ def _with_privacy(
             output_dir=str(folder),
             task="causal_lm",
             max_length=settings.max_length,
+            audit_canaries=settings.audit_canaries,
+            audit_scores="white-box",
             on_step=lambda step: advance(step.step, step.steps),
         )
     spent_s = clock.monotonic_s() - started
@@ -211,7 +232,6 @@ def _with_privacy(
     _measure(stage, name, loaded, epsilon=result.privacy_spent.epsilon, time_s=spent_s)
     comparison = stage.comparison
     comparison.epsilon, comparison.delta = result.privacy_spent.epsilon, delta
-    comparison.certificate = str(folder / "certificate.json")
 
 
 def _measure(
@@ -324,6 +344,10 @@ def _show(stage: _Stage, document: dict[str, Any], console: Console) -> None:
         f"it. Epsilon {document['epsilon']:.4g} at delta {document['delta']:.1e} is for one "
         f"record; a secret in {stage.settings.repeats} records is protected more weakly."
     )
-    console.print(f"Model        {document['output']}/private-model", soft_wrap=True)
+    console.print(f"Model        {document['output']}/{PRIVATE_MODEL}", soft_wrap=True)
     console.print(f"Report       {document['report']}", soft_wrap=True)
     console.print(f"Certificate  {document['certificate']}", soft_wrap=True)
+    console.print(
+        f"Check it     privacy-finetuner certificate verify {document['certificate']}",
+        soft_wrap=True,
+    )

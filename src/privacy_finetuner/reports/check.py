@@ -1,4 +1,4 @@
-"""Price a run again from what it stored, and compare."""
+"""Price a run again from what it stored, look at its weights, and compare."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from privacy_core import dp_events
 from privacy_core.accounting import epsilon_of
 from privacy_core.dp_events import DpEvent
 from privacy_core.errors import UnsupportedEvent
+from privacy_finetuner.assessment.evidence import faults_of_weights
 from privacy_finetuner.reports.folder import RunFolder
 
 # The same event priced twice by the same code; only the JSON in between may round.
@@ -45,7 +46,8 @@ def check(run: RunFolder) -> Check:
     """Recompute the epsilon of a run from its stored event, by its accountant and another one.
 
     It contradicts when the reported figure is not the price of the stored event, when the stored
-    event is not what the run record charges, or when a tight bound is above a loose one.
+    event is not what the run record charges, when a tight bound is above a loose one, or when a
+    weight file is not the one that the run stated. Every weight file is read.
 
     Raises:
         MalformedEvent: the stored event is not one that this version knows.
@@ -69,7 +71,7 @@ def check(run: RunFolder) -> Check:
         faults.append("the stored event is not the one that the run record charges")
     claims = {
         "the training result": (run.result or {}).get("epsilon"),
-        "the certificate": (run.certificate or {}).get("guarantee", {}).get("epsilon"),
+        "the statement": (run.statement or {}).get("guarantee", {}).get("epsilon"),
     }
     for who, claim in claims.items():
         if claim is not None and not math.isclose(claim, reported, rel_tol=_SAME):
@@ -79,6 +81,9 @@ def check(run: RunFolder) -> Check:
             f"{plan.accountant} says {recomputed:.6g} and {other} says {second:.6g}: they cannot "
             "both be right"
         )
+    weights = (run.statement or {}).get("weights") or {}
+    if run.statement is not None:
+        faults += faults_of_weights(run.folder, weights)
     return Check(
         epsilon_reported=reported,
         epsilon_recomputed=recomputed,
@@ -86,7 +91,8 @@ def check(run: RunFolder) -> Check:
         epsilon_other=second,
         accountant_other=other,
         agrees=not faults,
-        findings=faults or _agreement(recomputed, plan.accountant, second, other),
+        findings=faults
+        or _agreement(recomputed, plan.accountant, second, other, weights=len(weights)),
     )
 
 
@@ -106,10 +112,14 @@ def _contradicts(accountant: str, first: float, second: float) -> bool:
     return loose < tight * (1 - 1e-3)
 
 
-def _agreement(epsilon: float, accountant: str, second: float | None, other: str) -> list[str]:
+def _agreement(
+    epsilon: float, accountant: str, second: float | None, other: str, *, weights: int
+) -> list[str]:
     said = [f"the stored event costs epsilon {epsilon:.6g} by {accountant}, as reported"]
     if second is None:
         said.append(f"{other} has no price for this event")
     else:
         said.append(f"{other}, another method, says at most {second:.6g}: consistent")
+    if weights:
+        said.append(f"all weight files ({weights}) are those that the run left")
     return said

@@ -8,7 +8,7 @@ file                     what is taken from it
 `run-0001/`, ...         earlier runs in the same folder
 `privacy_report.json`    what was reported at the end, where it belongs to this run
 `training_result.json`   the released course of training, where it belongs to this run
-`certificate.json`       the event and epsilon that were certified, likewise
+`statement.json`         the event, epsilon and weights that the run stated, likewise
 `privacy_state.json`     grants and releases, later evaluations included
 =======================  =====================================================================
 """
@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from privacy_core.guarantee import NeighbouringRelation
 from privacy_finetuner.errors import CheckpointError, ConfigurationError
-from privacy_finetuner.training import run_record
+from privacy_finetuner.training import run_record, statement
 from privacy_finetuner.training.plan import DPTrainingPlan
 from privacy_finetuner.training.privacy_book import PrivacyBook
 from privacy_runtime.append_log import LogEntry, read_log
@@ -31,7 +31,6 @@ from privacy_runtime.append_log import LogEntry, read_log
 REPORT_FILE: Final = "privacy_report.json"
 RESULT_FILE: Final = "training_result.json"
 STATE_FILE: Final = "privacy_state.json"
-CERTIFICATE_FILE: Final = "certificate.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +57,7 @@ class RunFolder:
     earlier_runs: Sequence[EarlierRun]
     report: Mapping[str, Any] | None
     result: Mapping[str, Any] | None
-    certificate: Mapping[str, Any] | None
+    statement: Mapping[str, Any] | None
     book: PrivacyBook | None
     evaluation_book: PrivacyBook | None
 
@@ -127,7 +126,7 @@ def read_folder(folder: Path) -> RunFolder:
         ],
         report=_document(folder / REPORT_FILE) if is_current else None,
         result=result if is_current else None,
-        certificate=_document(folder / CERTIFICATE_FILE) if is_current else None,
+        statement=_document(folder / statement.FILE_NAME) if is_current else None,
         book=book,
         evaluation_book=None if books is None else PrivacyBook.from_json(books.get("evaluations")),
     )

@@ -14,6 +14,7 @@ from privacy_core.guarantee import PrivacyUnit
 from privacy_finetuner import __version__
 from privacy_finetuner.errors import ConfigurationError
 from privacy_finetuner.reports import plots
+from privacy_finetuner.reports.certified import certified
 from privacy_finetuner.reports.check import check
 from privacy_finetuner.reports.folder import RunFolder, read_folder
 from privacy_runtime.append_log import LogEntry
@@ -68,6 +69,7 @@ def _context(run: RunFolder, comparison: Mapping[str, Any] | None) -> dict[str, 
         "run": run,
         "plan": plan,
         "check": checked,
+        "certified": certified(run),
         "is_user": plan.unit is PrivacyUnit.USER,
         "odds": _certainty(checked.epsilon_reported),
         "factor": _factor(checked.epsilon_reported),

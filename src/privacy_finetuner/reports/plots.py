@@ -114,6 +114,43 @@ def canary_ranks(ranks: Mapping[str, Sequence[int]], candidates: int) -> Markup:
         return _svg(figure, "ranks")
 
 
+def audit_numbers(rows: Sequence[tuple[str, float, float, float]]) -> Markup:
+    """For each bound of an audit: certified, findable and claimed epsilon, on one line."""
+    with rc_context(_STYLE):
+        figure, axes = _axes("epsilon", "")
+        figure.set_figheight(1.6 + 0.5 * len(rows))
+        for row, (_, found, ceiling, claim) in enumerate(rows):
+            label = row == 0
+            axes.plot(
+                [0, found], [row, row], color=_ONE, lw=5, label="certified" if label else None
+            )
+            axes.plot(
+                ceiling, row, "D", color=_INK, ms=6, label="an ideal attacker" if label else None
+            )
+            if math.isfinite(claim):
+                axes.plot(
+                    claim, row, "|", color=_TWO, ms=18, mew=3, label="claimed" if label else None
+                )
+        axes.set_xlim(left=0)
+        axes.set_yticks(range(len(rows)), [name for name, *_ in rows])
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        figure.legend(loc="outside upper center", ncols=3)
+        return _svg(figure, "numbers")
+
+
+def score_histogram(
+    edges: Sequence[float], inside: Sequence[int], outside: Sequence[int]
+) -> Markup:
+    """Scores of canaries that were in, and of those that were out."""
+    with rc_context(_STYLE):
+        figure, axes = _axes("score: higher looks more like trained on", "canaries")
+        for counts, colour, label in ((inside, _ONE, "in"), (outside, _TWO, "out")):
+            axes.stairs(counts, edges, color=colour, lw=1.5, label=label)
+            axes.stairs(counts, edges, color=colour, fill=True, alpha=0.25)
+        axes.legend()
+        return _svg(figure, "scores")
+
+
 def _axes(x_label: str, y_label: str) -> tuple[Any, Any]:
     figure = Figure(figsize=(5.0, 2.9), layout="constrained")
     axes = figure.add_subplot()

@@ -52,6 +52,7 @@ class TokenizedDataset:
         label_names: the name of each class; empty for `causal_lm`.
         pad_id: the token that fills batches where the attention mask is 0.
         collate: makes the batches instead of padding here; see `training.collation`.
+        padded_to: pad every batch to this public width instead of to its longest example.
     """
 
     task: Task
@@ -67,6 +68,7 @@ class TokenizedDataset:
     pad_id: int
     lengths: IntArray
     collate: Collate | None = None
+    padded_to: int | None = None
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -85,7 +87,7 @@ class TokenizedDataset:
         return np.flatnonzero(np.isin(self.units, np.asarray(units, dtype=np.int64)))
 
     def batch(self, indices: Sequence[int] | IntArray) -> dict[str, torch.Tensor]:
-        """Pad the examples at `indices` on the right to the longest of them.
+        """Pad the examples at `indices` on the right to the longest of them, or to `padded_to`.
 
         ======================  ============================================================
         result                  shape
@@ -106,7 +108,7 @@ class TokenizedDataset:
             raise IndexError(f"an index is outside 0..{len(self) - 1}")
         if self.collate is not None and len(chosen):
             return self.collate([self._example(int(index)) for index in chosen])
-        width = int(self.lengths[chosen].max()) if len(chosen) else 0
+        width = self.padded_to or int(self.lengths[chosen].max()) if len(chosen) else 0
         ids_BT = np.full((len(chosen), width), self.pad_id, dtype=np.int64)
         mask_BT = np.zeros((len(chosen), width), dtype=np.int64)
         for row, index in enumerate(chosen):
@@ -168,7 +170,7 @@ class TokenizedDataset:
     def _pieces(self, chosen: IntArray, size: int, max_tokens: int | None) -> Iterator[IntArray]:
         start, width = 0, 0
         for stop in range(len(chosen)):
-            width = max(width, int(self.lengths[chosen[stop]]))
+            width = self.padded_to or max(width, int(self.lengths[chosen[stop]]))
             held = stop - start
             too_wide = max_tokens is not None and (held + 1) * width > max_tokens
             if held and (held == size or too_wide):

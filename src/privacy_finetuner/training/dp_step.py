@@ -7,7 +7,7 @@ Shapes: B examples of a micro-batch. Everything that leaves this function went t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -39,7 +39,7 @@ class StepRelease:
     norm: float
 
 
-def dp_step(
+def dp_step(  # noqa: PLR0913 -- the parts of a step, keyword-only but for the first two
     gradient: GradientSource,
     micro_batches: Iterable[Batch],
     *,
@@ -49,14 +49,14 @@ def dp_step(
     optimizer: torch.optim.Optimizer,
     loss_cap: float,
     correlated: CorrelatedNoise | None = None,
+    witness: Callable[[Sequence[Tensor]], None] | None = None,
 ) -> StepRelease:
     """Run one private step on one Poisson batch and return what it released.
 
     Guarantee: the update and the returned figures together are one `plan.mechanism` on the batch.
-    An empty batch is a step like any other: noise alone.
-
-    Raises:
-        NonFiniteLoss: the step was not applied and nothing was released; the sum is dropped.
+    An empty batch is a step like any other: noise alone. So is a batch in which no loss is finite:
+    nothing about one example, not even that its loss overflowed, can stop a step. A `witness` is
+    shown the noisy mean gradient and nothing else: what it makes of it is post-processing.
 
     Source: Abadi et al. 2016 (arXiv:1607.00133), Algorithm 1; the divisor is the public expected
     batch size, never the size of the batch that was drawn.
@@ -81,6 +81,11 @@ def dp_step(
     del bounded
     for parameter, update in zip(gradient.parameters, updates, strict=True):
         parameter.grad = update.to(parameter.dtype)
+    if witness is not None:
+        # Not the sums themselves: their type tells how many micro-batches they were made in.
+        witness(
+            [update.to(p.dtype) for p, update in zip(gradient.parameters, updates, strict=True)]
+        )
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return _release(records, clip=clip, plan=plan, noise=noise, loss_cap=loss_cap)
@@ -120,8 +125,8 @@ def _statistics(record: BatchRecord, clip: Clip, loss_cap: float) -> Tensor:
     """[B, 3], every entry in [0, 1] whatever the example."""
     return torch.stack(
         [
-            (record.losses_B / loss_cap).clamp(0.0, 1.0),
-            record.accuracies_B.clamp(0.0, 1.0),
+            torch.nan_to_num(record.losses_B / loss_cap, nan=1.0).clamp(0.0, 1.0),
+            torch.nan_to_num(record.accuracies_B).clamp(0.0, 1.0),
             torch.nan_to_num(record.norms_B / clip.clip_norm, nan=1.0).clamp(0.0, 1.0),
         ],
         dim=1,

@@ -64,6 +64,11 @@ class Encoder:
             framed.append(([*self._before, *ids, *after] or [self.pad_id], marks or [False]))
         return framed
 
+    @property
+    def frame(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """What stands before and after a text in training, the end of text aside."""
+        return tuple(self._before), tuple(self._after)
+
     def prompt(self, text: str) -> list[int]:
         """A prompt as it is before a completion in training: its end is open."""
         return [*self._before, *self._ids([text])[0]]

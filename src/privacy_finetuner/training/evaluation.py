@@ -20,7 +20,7 @@ from transformers import EvalPrediction
 from privacy_core.accounting import calibrate_noise_multiplier
 from privacy_core.dp_events import DpEvent, Gaussian
 from privacy_core.guarantee import NeighbouringRelation
-from privacy_finetuner.config import ComputeMetrics, TrainOptions
+from privacy_finetuner.options import ComputeMetrics, TrainOptions
 from privacy_finetuner.results import EvaluationResult, PrivacySpent
 from privacy_finetuner.training import inputs
 from privacy_finetuner.training.datasets import TokenizedDataset

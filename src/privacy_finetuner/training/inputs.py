@@ -7,22 +7,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from privacy_finetuner.config import Source, TrainOptions
 from privacy_finetuner.errors import ConfigurationError, DatasetError, ModelLoadError
+from privacy_finetuner.options import Source, TrainOptions
 from privacy_finetuner.training import records as record_room
+from privacy_finetuner.training.adapters import (
+    AdapterSettings,
+    Ia3Settings,
+    LoraSettings,
+    PartSettings,
+    PromptSettings,
+    adapt,
+)
 from privacy_finetuner.training.collation import collate_with
 from privacy_finetuner.training.datasets import Task, TokenizedDataset, tokenize
-from privacy_finetuner.training.models import (
-    LoadedModel,
-    LoraSettings,
-    adopt_model,
-    apply_lora,
-    load_model,
-)
+from privacy_finetuner.training.models import LoadedModel, adopt_model, load_model
 
 # Texts longer than this are cut unless `max_length` says otherwise: step time grows with length,
 # and the first run should not surprise.
 DEFAULT_MAX_LENGTH = 512
+_DEFAULT_RANK = 8
 _TASKS: tuple[Task, ...] = ("causal_lm", "sequence_classification")
 
 
@@ -43,13 +46,18 @@ def prepare(
     task = _task(options, records)
     if adopted is not None and adopted.task == task:
         loaded = adopted
-        if options.lora_rank is not None and not adopted.is_adapter:
-            adapted = apply_lora(adopted.model, LoraSettings(rank=options.lora_rank), task)
-            loaded = replace(adopted, model=adapted)
+        settings = adapter_settings(options)
+        if settings is not None and not adopted.is_adapter:
+            loaded = replace(adopted, model=adapt(adopted.model, settings, task))
     else:
         loaded = _load(model_name, records, options, task, device)
     data = _tokenize(records, options, loaded)
     if options.data_collator is not None:
+        if options.precision != "float32":
+            raise ConfigurationError(
+                f"precision is {options.precision!r}, which needs batches of one public width, and "
+                "a data_collator pads as it likes; nothing was started"
+            )
         vocabulary = loaded.model.config.get_text_config().vocab_size
         collate = collate_with(options.data_collator, task=task, vocabulary=vocabulary)
         data = replace(data, collate=collate)
@@ -102,8 +110,9 @@ def _saved_task(name_or_path: str) -> str:
 def _read(source: Source, options: TrainOptions) -> record_room.Records:
     if isinstance(source, str) and source.startswith("mcp://"):
         raise DatasetError(
-            "the data set is at an mcp:// address; reading through the MCP gateway is not part of "
-            "this version: export the records to a file"
+            "a data set at an mcp:// address is read by PrivateTrainer for `dataset` only; for "
+            "others use privacy_finetuner.context.gateway.resources.read_records, and pass the "
+            "records; nothing was spent"
         )
     return record_room.read_records(
         source,
@@ -134,10 +143,39 @@ def _load(
         label_names = record_room.label_space(records, label_names=options.label_names).names
     # A resumed adapter brings its own settings.
     is_adapter = (Path(name) / "adapter_config.json").is_file()
-    lora = None
-    if options.lora_rank is not None and not is_adapter:
-        lora = LoraSettings(rank=options.lora_rank)
+    if is_adapter and options.base_bits is not None:
+        raise ConfigurationError(
+            f"base_bits is {options.base_bits}, and {Path(name).name!r} is an adapter already: its "
+            "base would be held in full; nothing was started"
+        )
+    lora = None if is_adapter else adapter_settings(options)
     return load_model(name, task=task, label_names=label_names, device=device, lora=lora)
+
+
+def adapter_settings(options: TrainOptions) -> AdapterSettings | None:
+    """What is trained instead of all weights; `None` is all weights.
+
+    Raises:
+        ConfigurationError: a number is out of range.
+    """
+    targets = options.lora_targets
+    match options.adapter:
+        case "ia3":
+            return Ia3Settings()
+        case "prompt":
+            return PromptSettings(tokens=options.prompt_tokens)
+        case "biases" | "head" | "last_layers":
+            return PartSettings(part=options.adapter, layers=options.trained_layers)
+        case None if options.lora_rank is None:
+            return None
+        case _:
+            return LoraSettings(
+                rank=_DEFAULT_RANK if options.lora_rank is None else options.lora_rank,
+                alpha=options.lora_alpha,
+                target_modules=None if targets is None else tuple(targets),
+                dora=options.adapter == "dora",
+                base_bits=options.base_bits,
+            )
 
 
 def _tokenize(
@@ -151,7 +189,7 @@ def _tokenize(
                 f"max_length is {options.max_length}, the model's context holds {context} tokens"
             )
         longest = options.max_length
-    return tokenize(
+    dataset = tokenize(
         records,
         loaded.tokenizer,
         max_length=longest,
@@ -161,3 +199,7 @@ def _tokenize(
         max_examples_per_user=options.max_examples_per_user,
         label_names=loaded.label_names or None,
     )
+    if options.precision == "bfloat16":
+        # Padding to the longest neighbour rounds the others differently when it joins.
+        dataset = replace(dataset, padded_to=longest)
+    return dataset

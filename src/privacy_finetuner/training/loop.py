@@ -15,8 +15,11 @@ import torch
 
 from privacy_core.errors import BudgetError
 from privacy_finetuner.config import PerformanceFlags, TrainingConfig
+from privacy_finetuner.errors import NonFiniteWeights
 from privacy_finetuner.results import EpochRecord
 from privacy_finetuner.training import checkpoint, noise_state
+from privacy_finetuner.training.canaries import Places
+from privacy_finetuner.training.canary_gradient import CanaryGradient
 from privacy_finetuner.training.checkpoint import EpochSums, LoopState
 from privacy_finetuner.training.correlated_noise import CorrelatedNoise
 from privacy_finetuner.training.cyclic_sampling import CyclicPoissonSampler
@@ -74,6 +77,8 @@ class Run:
     keep_checkpoints: int = 3
     correlated: CorrelatedNoise | None = None
     users: UserBatches | None = None
+    places: Places | None = None
+    canaries: CanaryGradient | None = None
     meter: Meter = field(default_factory=RecordOnly)
 
     @property
@@ -91,7 +96,7 @@ def steps(run: Run) -> Iterator[StepRecord]:
 
     Raises:
         BudgetError: the ledger refused. JournalError: it is away or damaged. What ran is saved.
-        NonFiniteLoss: the step was not applied; the newest checkpoint is intact.
+        NonFiniteWeights: at the end of an epoch or before a save; older checkpoints are intact.
         CheckpointError: the disk refused; earlier checkpoints are intact.
     """
     plan, state = run.plan, run.state
@@ -109,6 +114,7 @@ def steps(run: Run) -> Iterator[StepRecord]:
             optimizer=run.update.optimizer,
             loss_cap=run.loss_cap,
             correlated=run.correlated,
+            witness=None if run.canaries is None else run.canaries.observe,
         )
         state.step += 1
         run.update.follow(state.step)
@@ -140,7 +146,12 @@ def _reserve(run: Run, until: int) -> None:
 
 
 def save(run: Run) -> Path:
-    """Write a checkpoint and settle the account at the steps really taken."""
+    """Write a checkpoint and settle the account at the steps really taken.
+
+    Raises:
+        NonFiniteWeights: there is nothing worth saving; older checkpoints are intact.
+    """
+    _require_finite(run)
     path = run.folder / checkpoint.checkpoint_name(run.state.step)
     if run.record.state.checkpoint == path.name and path.exists():
         return path  # this very state is on the disk already
@@ -148,6 +159,8 @@ def save(run: Run) -> Path:
     run.record.settle(run.state.step, checkpoint=path.name)
     if run.correlated is not None and isinstance(run.sampler, CyclicPoissonSampler):
         noise_state.write(run.folder, run.state.step, run.sampler, run.correlated)
+    if run.canaries is not None:
+        run.canaries.keep(run.folder)
     checkpoint.remove_old(run.folder, run.keep_checkpoints)
     return path
 
@@ -160,7 +173,8 @@ def evaluate(run: Run) -> None:
 
 
 def _micro_batches(run: Run) -> Iterator[dict[str, torch.Tensor]]:
-    indices = run.sampler.draw()
+    drawn = run.sampler.draw()
+    indices = drawn if run.places is None else run.places.admit(drawn)
     source = run.dataset if run.users is None else run.users
     pieces = source.micro_batches(indices, max_tokens=run.flags.micro_batch_tokens)
     for piece in pieces:
@@ -180,11 +194,23 @@ def _account(run: Run, release: StepRelease) -> None:
         state.clip_norm = next_clip_norm(state.clip_norm, release.below_bound, plan)
     is_due = state.step % run.steps_per_epoch == 0 or state.step == plan.steps
     if is_due:
+        _require_finite(run)
         state.epochs.append(_epoch_record(run))
         state.sums = EpochSums()
     every = run.training.eval_steps
     if every is not None and state.step % every == 0:
         evaluate(run)
+
+
+def _require_finite(run: Run) -> None:
+    """Stop where the weights are broken. They are released, so looking at them costs nothing."""
+    trained = [p.detach() for p in run.loaded.model.parameters() if p.requires_grad]
+    if not bool(torch.isfinite(torch.stack(torch._foreach_norm(trained))).all()):
+        raise NonFiniteWeights(
+            f"after step {run.state.step} of {run.plan.steps} a trained weight is NaN or infinite; "
+            f"{run.state.step} steps are spent, older checkpoints are intact: a lower learning "
+            "rate is the usual remedy"
+        )
 
 
 def next_clip_norm(clip_norm: float, below_bound: float, plan: DPTrainingPlan) -> float:

@@ -1,4 +1,4 @@
-"""What a finished run leaves behind: the result, the report, the certificate."""
+"""What a finished run leaves behind: the result, the report, the statement."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from privacy_finetuner.results import (
     PrivacyGuarantees,
     PrivacyReport,
     PrivacySpent,
+    RunAccount,
     TrainingHistory,
     TrainingResult,
 )
-from privacy_finetuner.training import certificate
+from privacy_finetuner.training import statement
+from privacy_finetuner.training.canaries import Places
 from privacy_finetuner.training.ledger_account import LedgerAccount
 from privacy_finetuner.training.ledger_report import distribution_of, standing_of
+from privacy_finetuner.training.parameter_digests import parameter_digests
 from privacy_finetuner.training.plan import DPTrainingPlan
 from privacy_finetuner.training.privacy_book import PrivacyBook, Release
 from privacy_finetuner.training.session import OpenedRun
@@ -49,6 +52,14 @@ def result_of(
     run, plan = opened.run, opened.run.plan
     charged = run.record.state.charged_steps
     priced = plan.priced_steps(charged)
+    history.run = RunAccount(
+        plan=plan.to_json(),
+        event=dp_events.to_json(plan.event(priced)),
+        charged_steps=charged,
+        record_head=run.record.head,
+        folder=str(run.folder),
+        parameters=parameter_digests(run.loaded.model),
+    )
     return TrainingResult(
         final_model=run.loaded.model,
         training_history=history,
@@ -63,7 +74,7 @@ def result_of(
         guarantee=plan.guarantee(priced),
         duration_s=duration_s,
         engine=opened.engine,
-        examples=len(run.dataset),
+        examples=len(run.dataset) if run.places is None else run.places.examples,
         truncated=run.dataset.truncated,
         dropped=run.dataset.dropped,
         unsupervised=run.dataset.unsupervised,
@@ -72,6 +83,7 @@ def result_of(
             *opened.notes,
             *_warnings(plan),
             *_stop(plan, charged),
+            *_audit(run.places),
             *run.meter.notes,
             *notes,
         ],
@@ -120,9 +132,9 @@ def report_of(
 
 
 def write_outcome(opened: OpenedRun, result: TrainingResult, report: PrivacyReport) -> None:
-    """Write certificate, report and result into the run's folder, where the model lies already."""
+    """Write statement, report and result into the run's folder, where the model lies already."""
     run = opened.run
-    statement = certificate.certificate_of(
+    stated = statement.statement_of(
         run.plan,
         charged_steps=run.record.state.charged_steps,
         folder=run.folder,
@@ -131,7 +143,7 @@ def write_outcome(opened: OpenedRun, result: TrainingResult, report: PrivacyRepo
         ledger=run.meter.receipt,
     )
     for name, document in (
-        (certificate.FILE_NAME, statement),
+        (statement.FILE_NAME, stated),
         (PRIVACY_REPORT, report.to_dict()),
         (TRAINING_RESULT, result.to_dict()),
     ):
@@ -164,6 +176,22 @@ def _warnings(plan: DPTrainingPlan) -> list[str]:
         f"delta {plan.delta:g} is above 1/n for n = {plan.examples} records: such a delta "
         "permits publishing some record whole; choose one well below 1/n"
     ]
+
+
+def _audit(places: Places | None) -> list[str]:
+    """What a run with canaries says of them; their number is public."""
+    if places is None:
+        return []
+    notes = [
+        f"carried {places.seal.count} audit canaries, each in by a secret coin; "
+        "privacy-finetuner audit bounds epsilon from below"
+    ]
+    if places.seal.kind == "new-token":
+        notes.append(
+            f"the model's vocabulary has {places.seal.count} rows more, for canaries; it is told "
+            "never to write them"
+        )
+    return notes
 
 
 def _stop(plan: DPTrainingPlan, charged: int) -> list[str]:

@@ -61,6 +61,9 @@ class DPTrainingPlan:
     with it. `gradient_noise_multiplier` is what is left of it for the gradient, a little more.
     `steps_asked` is what the epochs ask for; `steps` is fewer where the budget ends before.
 
+    With audit `canaries`, each in the data set by a fair coin, `examples` counts half of them: the
+    expected number of records. A sampler draws from `places`, see `training.canaries`.
+
     With a `correlation`, step t samples from group t mod `groups`, and each *participation* of a
     unit is one mechanism with `noise_multiplier`; with a `BufferedToeplitz`, the whole run is one.
     """
@@ -84,6 +87,7 @@ class DPTrainingPlan:
     secure_rng: bool = True
     groups: int = 1
     correlation: Correlation | None = None
+    canaries: int = 0
 
     def __post_init__(self) -> None:
         bands = self.correlation.bands if isinstance(self.correlation, BandedToeplitz) else 1
@@ -95,6 +99,17 @@ class DPTrainingPlan:
                 "sound price: a unit's steps must be as far apart as there are bands; nothing was "
                 "started"
             )
+        if self.groups > 1 and self.max_examples_per_user > 1:
+            raise ConfigurationError(
+                f"{self.groups} groups with {self.max_examples_per_user} examples a user have no "
+                "sound price: a user's examples fall into several groups, whose noise hangs "
+                "together; nothing was started"
+            )
+
+    @property
+    def places(self) -> int:
+        """What a sampler draws from: every record, and every canary, whether it is in or out."""
+        return self.examples + self.canaries // 2
 
     @property
     def sampling_probability(self) -> float:
@@ -244,6 +259,7 @@ class DPTrainingPlan:
         if values.pop("version", None) != PLAN_VERSION:
             raise ConfigurationError(f"the plan has another version, expected {PLAN_VERSION}")
         event = values.pop("event", None)
+        values.setdefault("canaries", 0)  # plans from before audits have none
         if set(values) != {f.name for f in fields(cls)}:
             raise ConfigurationError("the plan has other fields than this version writes")
         values["relation"] = NeighbouringRelation(values["relation"])
@@ -263,6 +279,7 @@ def make_plan(
     unit: PrivacyUnit = PrivacyUnit.EXAMPLE,
     max_examples_per_user: int = 1,
     must_fit: bool = False,
+    canaries: int = 0,
 ) -> DPTrainingPlan:
     """Bind a configuration to a data set's size.
 
@@ -274,7 +291,8 @@ def make_plan(
     set, and `must_fit`        all steps keep epsilon, or a `ConfigurationError`
     =========================  ================================================================
 
-    The number of examples is treated as public (docs/sharp_edges.md).
+    The number of examples is treated as public (docs/sharp_edges.md). Audit `canaries` come on top
+    of them: each example is drawn as often as without, and batches grow by what canaries add.
 
     Raises:
         ConfigurationError: no examples; or the noise is too little (names the smallest that would
@@ -286,6 +304,10 @@ def make_plan(
     if examples < 1:
         raise ConfigurationError("the data set has no examples; nothing was started")
     batch_size = min(training.batch_size, examples)
+    if canaries:
+        # Rounded up: each example is drawn at least as often, in no more steps.
+        batch_size = -(-batch_size * (examples + canaries // 2) // examples)
+        examples += canaries // 2
     choice = Scenario(
         privacy=privacy,
         sample_rate=batch_size / examples,
@@ -324,6 +346,7 @@ def make_plan(
         secure_rng=privacy.secure_rng,
         groups=choice.groups,
         correlation=choice.correlation,
+        canaries=canaries,
     )
 
 

@@ -7,7 +7,8 @@ behind. A process that ends in order settles at the steps it really took.
 Entries, in order of a run's life (file `run.jsonl`, hash-chained):
 
 =============  =============================================================================
-`planned`      the plan with its event, the job id, and the account in a ledger, if one is charged
+`planned`      the plan with its event, the job id, the account in a ledger, if one is charged, and
+               the digest of the audit's seal, if the run carries canaries
 `reserved`     steps up to `until` may run from now on
 `settled`      exactly `steps` steps have been charged so far; written with a checkpoint and at
                an orderly stop
@@ -40,6 +41,8 @@ class RunState:
     checkpoint: str | None = None
     is_finished: bool = False
     ledger: Mapping[str, Any] | None = None
+    audit: Mapping[str, Any] | None = None
+    audit_scores: str | None = None
 
 
 def fold(entries: Sequence[LogEntry]) -> RunState:
@@ -57,6 +60,7 @@ def fold(entries: Sequence[LogEntry]) -> RunState:
                     "plan": body["plan"],
                     "job_id": body["job_id"],
                     "ledger": body.get("ledger"),
+                    "audit": body.get("audit"),
                 }
             case "reserved":
                 state["charged_steps"] = body["until"]
@@ -67,6 +71,7 @@ def fold(entries: Sequence[LogEntry]) -> RunState:
                 state["charged_steps"] = body["charged"]
             case "finished":
                 state["is_finished"] = True
+                state["audit_scores"] = body.get("audit_scores")
             case _:
                 raise CheckpointError(
                     f"entry {entry.index} of the run record is of unknown kind {entry.type!r}; "
@@ -93,11 +98,22 @@ class RunRecord:
         return self._log.head
 
     def plan(
-        self, plan: Mapping[str, Any], job_id: str, *, ledger: Mapping[str, Any] | None = None
+        self,
+        plan: Mapping[str, Any],
+        job_id: str,
+        *,
+        ledger: Mapping[str, Any] | None = None,
+        audit: Mapping[str, Any] | None = None,
     ) -> None:
-        """Open the account of a new run; `ledger` says which other account it is charged to."""
-        body = {"plan": dict(plan), "job_id": job_id}
-        self._append("planned", body if ledger is None else {**body, "ledger": dict(ledger)})
+        """Open the account of a new run.
+
+        `ledger` says which other account it is charged to, `audit` which canaries it carries.
+        """
+        body: dict[str, Any] = {"plan": dict(plan), "job_id": job_id}
+        for name, value in (("ledger", ledger), ("audit", audit)):
+            if value is not None:
+                body[name] = dict(value)
+        self._append("planned", body)
 
     def reserve(self, until: int) -> None:
         """Charge all steps up to `until` before they run."""
@@ -114,9 +130,12 @@ class RunRecord:
         self._append("resumed", {"charged": charged, "from_step": from_step})
         return charged
 
-    def finish(self, steps: int) -> None:
-        """Close the account."""
-        self._append("finished", {"steps": steps})
+    def finish(self, steps: int, *, audit_scores: str | None = None) -> None:
+        """Close the account; `audit_scores` is the digest of what an observer of the steps saw."""
+        body: dict[str, Any] = {"steps": steps}
+        if audit_scores is not None:
+            body["audit_scores"] = audit_scores
+        self._append("finished", body)
 
     def close(self) -> None:
         """Release the folder. Idempotent."""
@@ -142,7 +161,7 @@ def read_state(folder: Path) -> RunState | None:
 
 
 def archive(folder: Path) -> None:
-    """Put a finished run's checkpoints and record aside, so that a new run can use the folder.
+    """Put a finished run's checkpoints, seal and record aside: a new run may use the folder.
 
     The record goes last: whatever stops this, the run that it is about stays known.
     """
@@ -150,5 +169,5 @@ def archive(folder: Path) -> None:
     while (target := folder / f"run-{number:04d}").exists():
         number += 1
     target.mkdir()
-    for path in [*folder.glob("checkpoint-*"), folder / FILE_NAME]:
+    for path in [*folder.glob("checkpoint-*"), *folder.glob("audit_*.json"), folder / FILE_NAME]:
         os.rename(path, target / path.name)

@@ -21,11 +21,13 @@ from privacy_finetuner.config import PerformanceFlags, TrainingConfig
 from privacy_finetuner.errors import (
     CheckpointError,
     ConfigurationError,
-    NonFiniteLoss,
+    NonFiniteWeights,
     TrainingInterrupted,
 )
 from privacy_finetuner.training import checkpoint, loop, noise_state, run_record
 from privacy_finetuner.training.callbacks import Callbacks
+from privacy_finetuner.training.canaries import SEAL_FILE, Places, Seal
+from privacy_finetuner.training.canary_gradient import digest_of_scores, watching
 from privacy_finetuner.training.checkpoint import LoopState
 from privacy_finetuner.training.correlated_noise import CorrelatedNoise
 from privacy_finetuner.training.cyclic_sampling import CyclicPoissonSampler
@@ -88,6 +90,7 @@ def open_run(  # noqa: PLR0913 -- the composition root: keyword-only, each part 
     keep_checkpoints: int = 3,
     callbacks: Callbacks | None = None,
     meter: Meter | None = None,
+    places: Places | None = None,
 ) -> OpenedRun:
     """Prepare a run in a folder, new or resumed. No gradient of private data is taken here.
 
@@ -109,20 +112,25 @@ def open_run(  # noqa: PLR0913 -- the composition root: keyword-only, each part 
         if flags.gradient_checkpointing:
             start_checkpointing(loaded.model)
             undo.callback(stop_checkpointing, loaded.model)
-        gradient, engine = choose_gradient(training, flags, loaded, objective, probe, entropy)
+        gradient, engine = choose_gradient(
+            training, flags, loaded, objective, probe, entropy, width=dataset.padded_to
+        )
         undo.callback(gradient.close)
         update = make_update(training, plan, gradient)
         flags, sizing = within_memory(flags, training, plan, loaded, objective, gradient, update)
+        canaries = watching(gradient, places, plan, folder if resume else None)
+        seal = None if places is None else places.seal
         state, notes = _begin_or_resume(
-            record, plan, loaded, update.optimizer, dataset, folder, job_id, meter, resume=resume
-        )
+            record, plan, loaded, update.optimizer, dataset, folder, job_id, meter,
+            seal=seal, resume=resume,
+        )  # fmt: skip
         run = Run(
             plan=plan,
             training=training,
             flags=flags,
             loaded=loaded,
             dataset=dataset,
-            gradient=gradient,
+            gradient=canaries or gradient,
             sampler=sampler,
             noise=GaussianNoise.secure(entropy) if plan.secure_rng else GaussianNoise.fast(entropy),
             update=update,
@@ -134,6 +142,8 @@ def open_run(  # noqa: PLR0913 -- the composition root: keyword-only, each part 
             keep_checkpoints=keep_checkpoints,
             users=UserBatches(dataset) if training.user_sampling else None,
             meter=meter,
+            places=places,
+            canaries=canaries,
         )
         notes += [*sizing, *_take_over_noise(run, resume=resume)]
         undo.pop_all()  # from here on `drive` closes them
@@ -158,7 +168,7 @@ def drive(opened: OpenedRun, on_step: Callable[[StepRecord], None] | None = None
         BudgetError: the ledger refused. JournalError: it is away or damaged; what was trained so
             far is saved, and can be resumed.
         TrainingInterrupted: stopped; the message names the checkpoint to resume from.
-        NonFiniteLoss: a loss is not finite; the step was charged and not applied.
+        NonFiniteWeights: the weights broke; the steps taken are charged.
     """
     run = opened.run
     try:
@@ -176,14 +186,14 @@ def drive(opened: OpenedRun, on_step: Callable[[StepRecord], None] | None = None
                         "continue with resume"
                     )
         loop.save(run)
-        run.record.finish(run.state.step)
+        scores = None if run.canaries is None else digest_of_scores(run.folder)
+        run.record.finish(run.state.step, audit_scores=scores)
         run.update.settle()
         (run.folder / RESUME_FILE).unlink(missing_ok=True)
         noise_state.remove(run.folder)
         run.meter.commit(run.record.state.charged_steps)
-    except NonFiniteLoss:
-        # The batch was looked at, and the stop itself says something about it: it is charged.
-        run.record.settle(run.state.step + 1)
+    except NonFiniteWeights:
+        run.record.settle(run.state.step)
         raise
     finally:
         run.meter.abandon()
@@ -230,12 +240,12 @@ def _priced_sampler(plan: DPTrainingPlan, entropy: Entropy) -> Sampler:
     sampler: Sampler
     if plan.sampler == CyclicPoissonSampler.kind:
         sampler = CyclicPoissonSampler(
-            plan.examples, plan.groups, plan.group_sampling_probability, stream
+            plan.places, plan.groups, plan.group_sampling_probability, stream
         )
     else:
         sampler = make_sampler(
             plan.sampler,
-            dataset_size=plan.examples,
+            dataset_size=plan.places,
             sampling_probability=plan.sampling_probability,
             stream=stream,
         )
@@ -312,11 +322,15 @@ def _begin_or_resume(  # noqa: PLR0913 -- the parts of `open_run` that a resume 
     job_id: str,
     meter: Meter,
     *,
+    seal: Seal | None,
     resume: bool,
 ) -> tuple[LoopState, list[str]]:
     if not resume:
         write_atomic(folder / RESUME_FILE, dataset.fingerprint.encode())
-        record.plan(plan.to_json(), job_id, ledger=meter.binding)
+        if seal is not None:
+            seal.write(folder)
+        audit = None if seal is None else seal.binding
+        record.plan(plan.to_json(), job_id, ledger=meter.binding, audit=audit)
         return LoopState(clip_norm=plan.clip_norm), []
     earlier = record.state
     if earlier.plan is None or DPTrainingPlan.from_json(dict(earlier.plan)) != plan:
@@ -327,6 +341,8 @@ def _begin_or_resume(  # noqa: PLR0913 -- the parts of `open_run` that a resume 
         raise CheckpointError(
             "the data set differs from the one this run was begun with; nothing was started"
         )
+    if seal is not None and seal.binding != earlier.audit:
+        raise CheckpointError(f"{SEAL_FILE} is not the seal of this run; nothing was started")
     state = LoopState(clip_norm=plan.clip_norm)
     if earlier.checkpoint is not None:
         state = checkpoint.load_checkpoint(folder / earlier.checkpoint, loaded, optimizer)

@@ -11,8 +11,9 @@ from privacy_core import dp_events
 from privacy_core.accounting import calibrate_noise_multiplier, dp_sgd_event
 from privacy_core.dp_events import Composed, DpEvent, Gaussian, NoOp
 from privacy_core.guarantee import PrivacyUnit
-from privacy_finetuner.config import PrivacyConfig, Source, TrainingConfig, TrainOptions
+from privacy_finetuner.config import PrivacyConfig, TrainingConfig
 from privacy_finetuner.errors import ConfigurationError
+from privacy_finetuner.options import Source, TrainOptions
 from privacy_finetuner.training.plan import DPTrainingPlan, make_plan
 from privacy_finetuner.training.search import METHODS, Search, calibrated_search
 from privacy_finetuner.training.units import unit_of_run
@@ -86,6 +87,11 @@ class Tuning:
             raise ConfigurationError(
                 "a search cannot be resumed, and its trials are not watched: resume, callbacks "
                 "and on_step are not for it; nothing was spent"
+            )
+        if self.options.audit_canaries:
+            raise ConfigurationError(
+                "the trials of a search carry no canaries: audit the run that is trained with what "
+                "it found; nothing was spent"
             )
         if self.method not in ("auto", *METHODS):
             raise ConfigurationError(

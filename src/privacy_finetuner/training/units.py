@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from privacy_core.guarantee import PrivacyUnit
-from privacy_finetuner.config import TrainingConfig, TrainOptions
+from privacy_finetuner.config import TrainingConfig
 from privacy_finetuner.errors import ConfigurationError
+from privacy_finetuner.options import TrainOptions
 from privacy_finetuner.training.plan import DPTrainingPlan
 
 

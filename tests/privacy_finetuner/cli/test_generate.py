@@ -16,6 +16,12 @@ def test_a_prompt_is_continued(cli: Any, model: str, temperature: float) -> None
     assert isinstance(document["text"], str)
 
 
+def test_what_is_written_may_be_redacted(cli: Any, model: str) -> None:
+    asked = ("generate", "--model", model, "--prompt", "Patient", "--max-new-tokens", 3)
+
+    assert cli.document(*asked, "--redact", "low")["text"] == cli.document(*asked)["text"]
+
+
 def test_a_missing_model_is_exit_code_two(cli: Any) -> None:
     document = cli.document("generate", "--model", "no/such/folder", "--prompt", "x", code=2)
 

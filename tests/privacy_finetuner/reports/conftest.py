@@ -63,7 +63,7 @@ class Writer:
             "privacy_state.json",
             {"version": 1, "training": book.to_json(), "evaluations": PrivacyBook().to_json()},
         )
-        self.write("certificate.json", {"guarantee": {"epsilon": epsilon}})
+        self.write("statement.json", {"guarantee": {"epsilon": epsilon}, "weights": {}})
         self.write(
             "training_result.json",
             {"job_id": JOB, "epsilon": epsilon, "notes": ["a note"], "history": epochs(plan)},

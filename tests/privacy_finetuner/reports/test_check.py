@@ -51,7 +51,7 @@ def test_the_other_accountant_is_asked(finished: Any) -> None:
     [
         ("privacy_report.json", ("theoretical_guarantees", "epsilon"), 3.9, "report says"),
         ("training_result.json", ("epsilon",), 3.9, "training result says"),
-        ("certificate.json", ("guarantee", "epsilon"), 3.9, "certificate says"),
+        ("statement.json", ("guarantee", "epsilon"), 3.9, "statement says"),
     ],
 )
 def test_an_epsilon_that_was_lowered_is_found(

@@ -102,7 +102,7 @@ def test_logs_are_the_released_figures(llama_folder: Path, tmp_path: Path) -> No
 def test_a_stop_ends_the_run_in_order(llama_folder: Path, tmp_path: Path) -> None:
     result = train(llama_folder, tmp_path, StopAfter(3))
     assert result.steps == 3
-    assert (tmp_path / "certificate.json").exists()
+    assert (tmp_path / "statement.json").exists()
     AutoModelForCausalLM.from_pretrained(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""Evaluations charged to a ledger, and what report and certificate say of its account."""
+"""Evaluations charged to a ledger, and what report and statement say of its account."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def test_training_and_evaluation_spend_their_shares_of_a_project(
     assert share("evaluation").epsilon_committed <= 0.8
 
 
-def test_report_and_certificate_say_what_the_ledger_says(
+def test_report_and_statement_say_what_the_ledger_says(
     llama_folder: Path, ledger: str, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
@@ -200,12 +200,12 @@ def test_report_and_certificate_say_what_the_ledger_says(
     assert [each["key"] for each in report.ledger["open_reservations"]] == ["waiting"]
     assert report.ledger["head"] == asdict(head)
 
-    certificate = json.loads((folder / "certificate.json").read_text())
+    statement = json.loads((folder / "statement.json").read_text())
     (committed,) = [f for f in facts if f.entry.key == f"training:{result.job_id}:commit"]
-    assert certificate["ledger"]["entry"] == {"seq": committed.seq, "hash": committed.hash}
-    assert certificate["ledger"]["account"] == "protection/notes/2026"
-    assert certificate["ledger"]["guarantee"]["epsilon"] == 8.0
-    assert certificate["guarantee"]["epsilon"] == result.privacy_spent.epsilon
+    assert statement["ledger"]["entry"] == {"seq": committed.seq, "hash": committed.hash}
+    assert statement["ledger"]["account"] == "protection/notes/2026"
+    assert statement["ledger"]["guarantee"]["epsilon"] == 8.0
+    assert statement["guarantee"]["epsilon"] == result.privacy_spent.epsilon
     assert check(read_folder(folder)).agrees
     assert any("promises epsilon 8 at delta 0.001" in note for note in result.notes)
 

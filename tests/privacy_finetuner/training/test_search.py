@@ -19,7 +19,7 @@ from privacy_core.errors import CalibrationFailed, InvalidParameter
 from privacy_finetuner.errors import (
     ConfigurationError,
     ModelTrainingException,
-    NonFiniteLoss,
+    NonFiniteWeights,
     TrainingInterrupted,
 )
 from privacy_finetuner.training.search import (
@@ -195,7 +195,7 @@ def test_a_search_that_is_stopped_is_charged_and_releases_nothing(stop: BaseExce
 def test_what_broke_down_is_worst_and_what_is_no_number_as_well() -> None:
     def run(rate: float) -> tuple[float, str]:
         if rate == RATES[0]:
-            raise NonFiniteLoss("step 3")
+            raise NonFiniteWeights("step 3")
         return (math.nan if rate == RATES[1] else -1e9), f"model at {rate}"
 
     found = [

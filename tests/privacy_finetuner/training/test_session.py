@@ -20,7 +20,7 @@ from privacy_finetuner.errors import (
     CheckpointError,
     ConfigurationError,
     ModelTrainingException,
-    NonFiniteLoss,
+    NonFiniteWeights,
 )
 from privacy_finetuner.training import loop, run_record
 from privacy_finetuner.training.session import RESUME_FILE
@@ -262,14 +262,16 @@ def test_noise_is_not_repeated_by_a_resumed_run(llama_folder: Path, tmp_path: Pa
     assert not torch.equal(*ends)
 
 
-def test_a_nan_loss_stops_the_run_and_is_charged(llama_folder: Path, tmp_path: Path) -> None:
+def test_broken_weights_stop_the_run_and_what_ran_is_charged(
+    llama_folder: Path, tmp_path: Path
+) -> None:
     def poison(step: loop.StepRecord) -> None:
         if step.step == 7:
             with torch.no_grad():
                 next(trainer._loaded.model.parameters()).fill_(float("nan"))  # type: ignore[union-attr]
 
     trainer = PrivateTrainer(str(llama_folder), PRIVACY, device="cpu")
-    with pytest.raises(NonFiniteLoss):
+    with pytest.raises(NonFiniteWeights):
         trainer.train(
             RECORDS, epochs=10, batch_size=8, save_steps=5, output_dir=str(tmp_path), on_step=poison
         )

@@ -15,14 +15,14 @@ from privacy_core.accounting import epsilon_of
 from privacy_core.dp_events import DpEvent, Selection, SelfComposed
 from privacy_core.errors import CalibrationFailed
 from privacy_finetuner import PrivacyConfig, PrivateTrainer
-from privacy_finetuner.config import TrainOptions
 from privacy_finetuner.errors import (
     ConfigurationError,
     ModelTrainingException,
-    NonFiniteLoss,
+    NonFiniteWeights,
     PrivacyBudgetExhaustedException,
     TrainingInterrupted,
 )
+from privacy_finetuner.options import TrainOptions
 from privacy_finetuner.training import session
 from privacy_finetuner.training.tuning import FILE_NAME, TRIALS, tune
 from privacy_finetuner.training.tuning_plan import Tuning, TuningResult, planned
@@ -165,7 +165,7 @@ def test_a_search_in_which_all_broke_down_says_so(
     tuning: Tuning, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object) -> None:
-        raise NonFiniteLoss("step 1")
+        raise NonFiniteWeights("step 1")
 
     monkeypatch.setattr(session, "drive", broken)
     for method in ("random", "each"):

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from privacy_finetuner.config import PrivacyConfig, TrainingConfig, TrainOptions
+from privacy_finetuner.config import PrivacyConfig, TrainingConfig
 from privacy_finetuner.errors import ConfigurationError
+from privacy_finetuner.options import TrainOptions
 from privacy_finetuner.training.engine import BatchRecord, BoundedSum, Clip
 from privacy_finetuner.training.noise import ROUNDING_MARGIN
 from privacy_finetuner.training.optimizers import NOISE_STD

@@ -43,9 +43,9 @@ from privacy_finetuner.training.engine.clipped_gradient import (
 from privacy_finetuner.training.engine.clipping import Clip, ClipRule
 from privacy_finetuner.training.engine.coverage import refuse_mixing
 from privacy_finetuner.training.engine.example_loop import ExampleLoop
-from privacy_finetuner.training.engine.padding import refuse_padding_readers
+from privacy_finetuner.training.engine.padding import refuse_company, refuse_padding_readers
 from privacy_finetuner.training.engine.running_sum import BoundedSum
-from privacy_finetuner.training.engine.verification import verify_against_loop
+from privacy_finetuner.training.engine.verification import TOLERANCE, verify_against_loop
 
 __all__ = [
     "BatchRecord",
@@ -79,23 +79,34 @@ class GradientSource(Protocol):
 
 
 def make_gradient(
-    model: nn.Module, loss: PerExampleLoss, probe: Batch
+    model: nn.Module, loss: PerExampleLoss, probe: Batch, *, bfloat16_width: int | None = None
 ) -> tuple[GradientSource, str]:
     """Choose the fastest engine that is exact on this model, and say which and why.
 
     Guarantee: the engine returned was compared with a loop over examples on `probe`, or is that
     loop. Falling back costs time, never the bound.
 
+    Args:
+        model: what is trained; what it marks `requires_grad`.
+        loss: per-example loss.
+        probe: public inputs of at least two examples.
+        bfloat16_width: the loss takes activations in bfloat16, in batches of this public width.
+
     Raises:
         UnsupportedLayer: a layer mixes the examples of a batch, reads their padding, or keeps what
             it saw in a buffer; no engine can bound it.
     """
     refuse_mixing(model)
-    refuse_padding_readers(model, loss, probe)
+    tolerance = None
+    if bfloat16_width is None:
+        refuse_padding_readers(model, loss, probe)
+    else:
+        refuse_company(model, loss, probe, bfloat16_width)
+        tolerance = TOLERANCE[torch.bfloat16]
     gradient: ClippedGradient | None = None
     try:
         gradient = ClippedGradient(model, loss)
-        error = verify_against_loop(gradient, loss, probe)
+        error = verify_against_loop(gradient, loss, probe, tolerance=tolerance)
         before = _rehearse(gradient, model, probe)
     except UnsupportedLayer as reason:
         if gradient is not None:

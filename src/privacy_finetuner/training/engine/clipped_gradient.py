@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from privacy_finetuner.errors import NonFiniteLoss, UnsupportedLayer
+from privacy_finetuner.errors import UnsupportedLayer
 from privacy_finetuner.training.engine.clipping import Clip
 from privacy_finetuner.training.engine.coverage import cover
 from privacy_finetuner.training.engine.rules import Matrix, joint_norms_squared
@@ -48,7 +48,7 @@ class ClippedGradient:
     =========================================  ==================================================
     gradient is zero                           zero
     gradient is not finite, or overflows       zero; it is not counted, the count would be private
-    loss is not finite                         nothing: `NonFiniteLoss` is raised
+    loss is not finite                         as its gradient: in practice, zero
     =========================================  ==================================================
 
     Args:
@@ -87,7 +87,6 @@ class ClippedGradient:
         """Add the clipped gradients of one micro-batch to the sum.
 
         Raises:
-            NonFiniteLoss: the loss of an example is NaN or infinite; the sum is as it was before.
             UnsupportedLayer: a layer was called in a way that hides which example is which.
             InvalidParameter: an earlier micro-batch of this sum was clipped otherwise.
         """
@@ -98,10 +97,6 @@ class ClippedGradient:
                 for layer in self._coverage.layers:
                     taps.enter_context(layer.listening(batch_size))
                 losses_B, accuracies_B = self._loss(self.model, batch)
-                if not bool(torch.isfinite(losses_B).all()):
-                    raise NonFiniteLoss(
-                        "the loss of an example is NaN or infinite; the step was not applied"
-                    )
                 if losses_B.requires_grad:
                     losses_B.sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             with torch.no_grad():

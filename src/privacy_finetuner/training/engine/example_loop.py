@@ -12,7 +12,6 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from privacy_finetuner.errors import NonFiniteLoss
 from privacy_finetuner.training.engine.clipped_gradient import (
     Batch,
     BatchRecord,
@@ -45,20 +44,11 @@ class ExampleLoop:
         return {"model": "example loop"}
 
     def add(self, batch: Batch, clip: Clip) -> BatchRecord:
-        """Add the clipped gradients of one micro-batch to the sum.
-
-        Raises:
-            NonFiniteLoss: the loss of an example is NaN or infinite. The step must be dropped.
-        """
+        """Add the clipped gradients of one micro-batch to the sum."""
         losses, accuracies, norms = [], [], []
         for i in range(next(iter(batch.values())).shape[0]):
             single = {name: values[i : i + 1] for name, values in batch.items()}
             losses_B, accuracies_B = self._loss(self.model, single)
-            if not bool(torch.isfinite(losses_B).all()):
-                self._sum.drop()
-                raise NonFiniteLoss(
-                    "the loss of an example is NaN or infinite; the step was not applied"
-                )
             norms.append(self._add_one(losses_B, clip))
             losses.append(losses_B.detach())
             accuracies.append(accuracies_B.detach())

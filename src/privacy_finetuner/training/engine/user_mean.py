@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from privacy_finetuner.errors import NonFiniteLoss
 from privacy_finetuner.training.engine.clipped_gradient import (
     Batch,
     BatchRecord,
@@ -39,7 +38,7 @@ class UserMean:
     ==============================  ============================================================
     mean gradient is zero           zero
     mean gradient is not finite     zero; it is not counted, the count would be private
-    loss of any row is not finite   nothing: `NonFiniteLoss` is raised, the sum is dropped
+    gradient is not finite          zero: one bad row takes its whole user out
     ==============================  ============================================================
 
     Args:
@@ -65,9 +64,6 @@ class UserMean:
         """Add the clipped mean gradients of the users in a batch, one record row a user.
 
         Without the key `user` every row is a user.
-
-        Raises:
-            NonFiniteLoss: a loss is NaN or infinite. The step must be dropped.
         """
         rows = next(iter(batch.values())).shape[0]
         owners_B = batch[USER] if USER in batch else torch.arange(rows)
@@ -98,11 +94,6 @@ class UserMean:
         loss, accuracy = total[0].new_zeros(()), total[0].new_zeros(())
         for piece in self._pieces(owned, count):
             losses_B, accuracies_B = self._loss(self.model, piece)
-            if not bool(torch.isfinite(losses_B).all()):
-                self._sum.drop()
-                raise NonFiniteLoss(
-                    "the loss of an example is NaN or infinite; the step was not applied"
-                )
             found = torch.autograd.grad(losses_B.sum(), self.parameters, allow_unused=True)
             for target, gradient in zip(total, found, strict=True):
                 if gradient is not None:

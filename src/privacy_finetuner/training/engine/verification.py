@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from privacy_finetuner.errors import UnsupportedLayer
+from privacy_finetuner.errors import ModelLoadError, UnsupportedLayer
 from privacy_finetuner.training.engine.clipped_gradient import (
     Batch,
     ClippedGradient,
@@ -33,7 +33,13 @@ The tests, on small models, hold 1e-5.
 _NOTHING = 1e-6
 
 
-def verify_against_loop(gradient: ClippedGradient, loss: PerExampleLoss, probe: Batch) -> float:
+def verify_against_loop(
+    gradient: ClippedGradient,
+    loss: PerExampleLoss,
+    probe: Batch,
+    *,
+    tolerance: float | None = None,
+) -> float:
     """Compare the engine's clipped sum with a loop over examples on a public probe.
 
     Guarantee: when it returns, then on the probe every trainable parameter received the gradient
@@ -43,6 +49,7 @@ def verify_against_loop(gradient: ClippedGradient, loss: PerExampleLoss, probe: 
         gradient: the engine, freshly made; its sum is empty before and after.
         loss: the per-example loss it was made with.
         probe: public inputs of at least two examples, of unequal length where there is padding.
+        tolerance: largest accepted relative error; `None` follows the type of the weights.
 
     Returns:
         The larger relative error of two bounds: one that clips half of the examples, one that
@@ -50,11 +57,14 @@ def verify_against_loop(gradient: ClippedGradient, loss: PerExampleLoss, probe: 
 
     Raises:
         UnsupportedLayer: the error is above the tolerance; names the worst parameter.
+        ModelLoadError: the model's loss on the probe is NaN or infinite: it would never learn, and
+            a private run could not say so later without telling something about its records.
 
     Source: the definition of the clipped sum, Abadi et al. 2016, Algorithm 1.
     """
     model = gradient.model
-    tolerance = TOLERANCE.get(gradient.parameters[0].dtype, 1e-3)
+    if tolerance is None:
+        tolerance = TOLERANCE.get(gradient.parameters[0].dtype, 1e-3)
     worst = 0.0
     with _evaluating(model):
         norms = torch.stack([_norm(single) for single in _loop(gradient, loss, probe)])
@@ -93,6 +103,11 @@ def _loop(gradient: ClippedGradient, loss: PerExampleLoss, probe: Batch) -> Iter
     for i in range(count):
         single = {name: values[i : i + 1] for name, values in probe.items()}
         losses_B, _ = loss(gradient.model, single)
+        if not bool(torch.isfinite(losses_B).all()):
+            raise ModelLoadError(
+                f"the loss of {type(gradient.model).__name__} on public inputs is NaN or infinite; "
+                "nothing was started or spent. Load it in float32, or look at its weights"
+            )
         found = torch.autograd.grad(losses_B.sum(), gradient.parameters, allow_unused=True)
         yield [
             torch.zeros_like(p) if g is None else g

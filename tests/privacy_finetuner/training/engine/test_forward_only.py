@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from privacy_core.errors import InvalidParameter
-from privacy_finetuner.errors import NonFiniteLoss
 from privacy_finetuner.training.engine import Clip
 from privacy_finetuner.training.engine.forward_only import DirectionalStep, ForwardOnly
 from privacy_finetuner.training.objectives import Objective, public_probe
@@ -120,14 +119,13 @@ def test_directions_do_not_depend_on_the_data(make_model: MakeModel) -> None:
     torch.testing.assert_close(sums[0], sums[1], rtol=0, atol=1e-5)
 
 
-def test_nothing_added_is_a_zero_sum_and_a_bad_loss_leaves_the_sum(make_model: MakeModel) -> None:
+def test_nothing_added_is_a_zero_sum_and_so_is_a_bad_loss(make_model: MakeModel) -> None:
     model = make_model("llama")
     source = source_of(model)
     assert source.take(Clip(1.0)).tensors[0].tolist() == [0.0, 0.0]
     with torch.no_grad():
         next(iter(model.parameters())).fill_(float("inf"))
-    with pytest.raises(NonFiniteLoss):
-        source.add(PROBE, Clip(1.0))
+    source.add(PROBE, Clip(1.0))
     assert source.take(Clip(1.0)).tensors[0].tolist() == [0.0, 0.0]
 
 

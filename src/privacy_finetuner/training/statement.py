@@ -1,8 +1,8 @@
 """What a finished run says of itself, in a form that anybody can recompute offline.
 
-The certificate holds the event, not a claim about it: an independent accountant prices the event
-at the stated delta and compares. It is not signed in this version, so it proves consistency, not
-origin.
+The statement holds the event, not a claim about it: an independent accountant prices the event at
+the stated delta and compares. Nobody has signed it: `assessment.certificate` reads it, checks it
+against the run, and makes the document that a person answers for.
 """
 
 from __future__ import annotations
@@ -17,12 +17,17 @@ from typing import Any, Final
 from privacy_core import dp_events
 from privacy_finetuner.training.plan import DPTrainingPlan
 
-CERTIFICATE_VERSION: Final = 1
-FILE_NAME: Final = "certificate.json"
+STATEMENT_VERSION: Final = 2
+FILE_NAME: Final = "statement.json"
+ASSUMPTIONS: Final = (
+    "the number of examples is public",
+    "the starting weights do not depend on these records",
+    "hyper-parameters were not chosen by looking at these records",
+)
 _LIBRARIES: Final = ("privacy-finetuner", "torch", "transformers", "peft", "numpy", "scipy")
 
 
-def certificate_of(
+def statement_of(
     plan: DPTrainingPlan,
     *,
     charged_steps: int,
@@ -46,7 +51,7 @@ def certificate_of(
     priced = plan.priced_steps(charged_steps)
     guarantee = plan.guarantee(priced)
     return {
-        "version": CERTIFICATE_VERSION,
+        "version": STATEMENT_VERSION,
         "guarantee": {
             "epsilon": guarantee.epsilon,
             "delta": guarantee.delta,
@@ -62,16 +67,17 @@ def certificate_of(
         "noise": plan.noise_generator,
         "record_head": record_head,
         "ledger": None if ledger is None else dict(ledger),
-        "weights": {
-            path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in sorted(folder.glob("*.safetensors"))
-        },
+        "weights": weight_digests(folder),
         "libraries": {name: version(name) for name in _LIBRARIES},
         "python": platform.python_version(),
-        "assumptions": [
-            "the number of examples is public",
-            "the starting weights do not depend on these records",
-            "hyper-parameters were not chosen by looking at these records",
-        ],
-        "signature": None,
+        "assumptions": list(ASSUMPTIONS),
     }
+
+
+def weight_digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every weight file in a folder, by name."""
+    digests = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return digests

@@ -1,0 +1,1 @@
+"""Evidence: audits, attacks, certificates, benchmarks, quality gates."""

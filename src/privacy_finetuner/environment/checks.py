@@ -1,0 +1,195 @@
+"""What is wrong between keys, and what deserves a word though it is not wrong."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+from privacy_core.accounting import calibrate_noise_multiplier, dp_sgd_event, epsilon_of
+from privacy_core.errors import PrivacyError
+from privacy_finetuner.environment.sections import Environment, Privacy
+from privacy_runtime.secret import Secret
+from privacy_runtime.settings.domains import Address, password_of
+from privacy_runtime.settings.faults import Fault
+from privacy_runtime.settings.schema import Conflict, Setting
+
+KNOWN_PASSWORDS: Final = frozenset(
+    {
+        "admin", "change-me", "change_me", "changeme", "default", "grafana", "letmein", "password",
+        "postgres", "prom-operator", "redis", "root", "secret", "test", "default-secret-key",
+    }
+)  # fmt: skip
+"""What products, charts and examples ship with."""
+_POSTGRES_CONNECTIONS: Final = 97  # 100 by default, three of them kept for its administrators
+_EXAMPLE_RATE: Final = 0.01
+_MOST_STEPS: Final = 1_000_000
+
+
+def conflicts(values: Environment) -> Iterator[Conflict]:
+    """Values that cannot be together."""
+    yield from _production(values)
+    yield from _passwords(values)
+    yield from _bounds(values)
+
+
+def noise_fault(privacy: Privacy, *, sample_rate: float, steps: int) -> Fault | None:
+    """Whether a training with the configured noise would stay within the configured epsilon.
+
+    Args:
+        privacy: the section; without a noise multiplier there is nothing to contradict.
+        sample_rate: probability of each record to join a step, in (0, 1].
+        steps: how many.
+
+    Raises:
+        InvalidParameter: the rate or the steps are outside their domain.
+        UnsupportedEvent: the accountant does not price sampled batches.
+        CalibrationFailed: no noise is enough for so many steps.
+    """
+    if privacy.noise_multiplier is None:
+        return None
+    cost = _epsilon(privacy, sample_rate, steps)
+    if cost <= privacy.epsilon:
+        return None
+    enough = calibrate_noise_multiplier(
+        epsilon=privacy.epsilon,
+        delta=privacy.delta,
+        sample_rate=sample_rate,
+        steps=steps,
+        accountant=privacy.accounting_mode,
+    )
+    enough = math.ceil(enough * 1e4) / 1e4  # what is written down must be enough as well
+    expected = f"at least {enough:.10g}, or fewer steps, or null to have it solved"
+    return Fault(
+        "privacy.noise_multiplier",
+        0,
+        f"is {privacy.noise_multiplier:g}: {steps:,} steps at sampling rate {sample_rate:g} cost "
+        f"epsilon {cost:.6g} at delta {privacy.delta:g} ({privacy.accounting_mode}), and "
+        f"privacy.epsilon is {privacy.epsilon:g}; expected {expected}",
+        source="the planned training",
+        value=f"{privacy.noise_multiplier:g}",
+        expected=expected,
+    )
+
+
+def notes(values: Environment, settings: Mapping[str, Setting]) -> Iterator[str]:
+    """What is allowed and deserves a word. `settings` says where each value came from."""
+    privacy = values.privacy
+    for path, setting in settings.items():
+        if _is_written_out(setting):
+            yield f"{path} holds a password in {setting.place}; ${{NAME}} keeps it out of the file"
+    if privacy.noise_multiplier is not None:
+        yield _noise_note(privacy)
+    if not privacy.secure_rng:
+        yield "privacy.secure_rng is false: reports and certificates will say so"
+    most = values.database.pool_size + values.database.max_overflow
+    if most > _POSTGRES_CONNECTIONS and values.database.url.reveal().startswith("postgresql"):
+        yield (
+            f"database.pool_size and max_overflow allow {most} connections a process; a PostgreSQL "
+            f"server admits {_POSTGRES_CONNECTIONS} unless its max_connections was raised"
+        )
+    if values.monitoring.prometheus.enabled and values.monitoring.prometheus.port == 9090:
+        yield "monitoring.prometheus.port is 9090, where a Prometheus server itself listens"
+
+
+def _is_written_out(setting: Setting) -> bool:
+    """Whether a secret stands in a file in so many words."""
+    if not isinstance(setting.value, Secret) or not setting.place.line or setting.parts:
+        return False
+    return not isinstance(setting.entry.key.domain, Address) or bool(password_of(setting.value))
+
+
+def _production(values: Environment) -> Iterator[Conflict]:
+    if values.environment == "production" and values.debug:
+        yield Conflict(("debug", "environment"), "false in production: debugging shows insides")
+    grafana = values.monitoring.grafana
+    if values.environment == "production" and grafana.enabled and grafana.admin_password is None:
+        yield Conflict(
+            ("monitoring.grafana.admin_password", "monitoring.grafana.enabled", "environment"),
+            "a password: without one Grafana takes the one that everybody knows",
+        )
+
+
+def _passwords(values: Environment) -> Iterator[Conflict]:
+    if values.environment in ("development", "testing"):
+        return
+    addresses = (("database.url", values.database.url), ("redis.url", values.redis.url))
+    given = [(path, *_credentials(secret)) for path, secret in addresses if secret is not None]
+    hidden = values.monitoring.grafana.admin_password
+    if hidden is not None:
+        given.append(("monitoring.grafana.admin_password", "", hidden.reveal()))
+    for path, user, password in given:
+        if password and (password.lower() in KNOWN_PASSWORDS or password == user):
+            yield Conflict(
+                (path, "environment"),
+                "a password of your own outside development: this one ships with products, or is "
+                "the user's name",
+            )
+
+
+def _bounds(values: Environment) -> Iterator[Conflict]:
+    database, policy = values.database, values.scaling.scaling_policy
+    if database.pool_size + database.max_overflow > 1000:
+        paths = ("database.max_overflow", "database.pool_size")
+        yield Conflict(paths, "at most 1000 connections together")
+    at = "scaling.scaling_policy"
+    if policy.min_nodes > policy.max_nodes:
+        yield Conflict((f"{at}.min_nodes", f"{at}.max_nodes"), "at most max_nodes")
+    for name in ("cpu_utilization", "gpu_utilization"):
+        down = getattr(policy.scale_down_threshold, name)
+        if down >= getattr(policy.scale_up_threshold, name):
+            paths = (f"{at}.scale_down_threshold.{name}", f"{at}.scale_up_threshold.{name}")
+            yield Conflict(paths, "less than where nodes are added, or they come and go for ever")
+    for name in ("default_locale", "fallback_locale"):
+        if getattr(values.i18n, name) not in values.i18n.supported_locales:
+            yield Conflict((f"i18n.{name}", "i18n.supported_locales"), "one that is supported")
+    prometheus, grafana = values.monitoring.prometheus, values.monitoring.grafana
+    if prometheus.enabled and grafana.enabled and prometheus.port == grafana.port:
+        paths = ("monitoring.grafana.port", "monitoring.prometheus.port")
+        yield Conflict(paths, "another port")
+
+
+def _credentials(address: Secret) -> tuple[str, str]:
+    parts = urlsplit(address.reveal())
+    return unquote(parts.username or ""), unquote(parts.password or "")
+
+
+def _noise_note(privacy: Privacy) -> str:
+    both = (
+        f"privacy.epsilon {privacy.epsilon:g} and privacy.noise_multiplier "
+        f"{privacy.noise_multiplier:g} are both set: a run takes the noise as given and stops "
+        "before the step that would exceed epsilon"
+    )
+    try:
+        steps = _affordable(privacy)
+    except PrivacyError as error:
+        return f"{both}; {error}"
+    if steps == 0:
+        fits = "not even one step fits"
+    elif steps >= _MOST_STEPS:
+        fits = f"over {_MOST_STEPS:,} steps fit"
+    else:
+        fits = f"{steps:,} steps fit"
+    return f"{both}; at sampling rate {_EXAMPLE_RATE:g}, {fits}"
+
+
+def _affordable(privacy: Privacy) -> int:
+    """The most steps at the example's rate that stay within epsilon: the price grows with them."""
+    low, high = 0, 1
+    while high < _MOST_STEPS and _epsilon(privacy, _EXAMPLE_RATE, high) <= privacy.epsilon:
+        low, high = high, high * 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        if _epsilon(privacy, _EXAMPLE_RATE, middle) <= privacy.epsilon:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def _epsilon(privacy: Privacy, sample_rate: float, steps: int) -> float:
+    event = dp_sgd_event(
+        noise_multiplier=privacy.noise_multiplier or 0.0, sample_rate=sample_rate, steps=steps
+    )
+    return epsilon_of(event, privacy.delta, privacy.accounting_mode)

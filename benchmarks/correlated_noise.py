@@ -105,7 +105,7 @@ def train(options: argparse.Namespace, noise: str, rate: float, folder: Path) ->
     wall_s = time.perf_counter() - start_s
     held_out = texts(Path(options.data) / "test.csv", options.held_out)
     score = trainer.evaluate(held_out, batch_size=64, privacy_safe=False)
-    plan = json.loads((folder / "certificate.json").read_text())["plan"]
+    plan = json.loads((folder / "statement.json").read_text())["plan"]
     return {
         "loss": score.loss,
         "epsilon": result.privacy_spent.epsilon,

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from privacy_finetuner import PrivacyConfig, PrivateTrainer
-from privacy_finetuner.config import TrainOptions
+from privacy_finetuner.options import TrainOptions
 from privacy_finetuner.training import evaluation, inputs, loop
 from privacy_finetuner.training.dp_step import dp_step
 from privacy_finetuner.training.engine import Clip, ClipRule, make_gradient

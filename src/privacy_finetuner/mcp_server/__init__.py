@@ -1,0 +1,1 @@
+"""The actions of the product as tools of the Model Context Protocol."""

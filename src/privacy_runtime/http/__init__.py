@@ -1,0 +1,4 @@
+"""Shared plumbing of the web applications: errors, identifiers, limits, access, streams.
+
+Knows requests and answers, and no product.
+"""

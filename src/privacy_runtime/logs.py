@@ -1,0 +1,1 @@
+"""Structured logs: JSON lines with correlation identifiers, and nothing sensitive in them."""

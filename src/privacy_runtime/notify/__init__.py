@@ -1,0 +1,1 @@
+"""Messages to the outside: signed webhooks and other sinks behind one durable outbox."""

@@ -184,11 +184,6 @@ def test_a_stream_says_what_protect_says_of_text_that_was_protected_before(
     assert "".join(map(stream.feed, text)) + stream.close() == guard.protect(text).protected_text
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="LOW: the recognizer of ages leaves out the `+` of `90+`, so that each pass adds one; "
-    "take a `+` behind the digits into the finding (recognizers), or write `90 and over`",
-)
 def test_a_coarse_age_stays_what_it_is() -> None:
     guard = ContextGuard([RedactionStrategy.GENERALIZATION], names=None)
     once = guard.protect("The patient is aged 93 today", "high").protected_text

@@ -76,12 +76,15 @@ DATE_OF_BIRTH|born on «12 May 1980»
 DATE_OF_BIRTH|DOB: «03/05/1949»
 DATE_OF_BIRTH|Fecha de nacimiento: «03/05/1949»
 AGE|a «38»-year-old man, aged «47»
-AGE|Varón de «72 años», niña de «5 meses»
+AGE|Varón de «72 años», niña de «5 meses», paciente de «43años»
+AGE|aged «90+» today
 TIME|at «14:35», «9 a.m.»
 ADDRESS|lives at «221B Baker Street»
 ADDRESS|Domicilio: «Calle de la Vega, 9, 3 D».
 ADDRESS|in der «Hauptstraße 12a»
 ADDRESS|au «12, rue de la Paix»
+ADDRESS|en «Calle de Alcalá, 261», 28046
+ADDRESS|en «Calle Mayor 123456» hoy
 POSTAL_CODE|London «NW1 6XE»
 POSTAL_CODE|zip code is «90210»
 SECRET|AKIA key «AKIAIOSFODNN7EXAMPLE»
@@ -103,6 +106,8 @@ C4 and H1 and B12 in cell A1
 patient id required, password reset
 page 559 of 398, port 52100
 ratio 1:42:75 of std::vector
+a dilution of 1/2048 was read
+raised (IgG 1620) in serum
 """
 
 

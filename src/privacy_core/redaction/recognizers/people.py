@@ -34,7 +34,7 @@ _AGE: Final = (
     rf"|\b{_NUMBER}[ -]?(?:yr|yrs|year)[ -]old\b|\b[0-9]{{1,3}} ?[MF]\b,? "
     r"|\b(?:edad|\xe2ge|alter|et\xe0|idade|leeftijd) ?:? {0,3}[0-9]{1,3}\b(?: {1,2}(?:a\xf1os?|mes|meses|semanas|d\xedas?|dias?|ans|mois"
     r"|jahre|monate|anni|anos|jaar))?"
-    rf"|\b(?:[0-9]{{1,3}}|{_SPANISH})(?: y (?:medio|{_SPANISH}))? (?:a\xf1os?|mes|meses|semanas?|d\xedas?)\b"
+    rf"|\b(?:[0-9]{{1,3}}|{_SPANISH})(?: y (?:medio|{_SPANISH}))? ?(?:a\xf1os?|mes|meses|semanas?|d\xedas?)\b"
     r"(?: y medio)?(?: de (?:edad|vida)\b)?"
     r"|\b[0-9]{1,3} ans\b|\b[0-9]{1,3}[ -]?(?:jahre alt|j\xe4hrige[rnms]?|j\xe4hrig)\b"
     r"|\balter von [0-9]{1,3} jahren\b|\b[0-9]{1,3} (?:anni|anos de idade|jaar oud)\b"
@@ -73,7 +73,9 @@ def _decide_age(page: Page, start: int, end: int) -> Iterator[Mark]:
     value = _VALUE.search(body)
     if _ENGLISH.search(body):
         if value is not None and _is_english_age(page, start, end, value):
-            yield Mark(start + value.start(), start + value.end(), "AGE", "age.english")
+            last = start + value.end()
+            plus = text[last : last + 1] == "+" and value.group().isdigit()  # the band `90+`
+            yield Mark(start + value.start(), last + plus, "AGE", "age.english")
     elif value is not None and body[:1].isalpha() and not _SPELT.match(body):
         yield Mark(start + value.start(), end, "AGE", "age.labelled")
     else:

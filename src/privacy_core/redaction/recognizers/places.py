@@ -57,6 +57,7 @@ def _decide_address(page: Page, start: int, end: int) -> Iterator[Mark]:
     text = page.text
     if start and (text[start - 1].isalnum() or text[start - 1] in "_/.$"):
         return
+    end = _whole_numbers(text, start, end)
     while text[end - 1] in " ,-\n":
         end -= 1
     body = text[start:end]
@@ -67,6 +68,23 @@ def _decide_address(page: Page, start: int, end: int) -> Iterator[Mark]:
     if "\n" in body and not re.search(r"[A-Z]{2},? [0-9]{5}|Apt|Suite|Unit|Box", body):
         return
     yield Mark(start, end, "ADDRESS", "address.street")
+
+
+def _whole_numbers(text: str, start: int, end: int) -> int:
+    """Where an address ends that would end within a number: before it, or else behind it.
+
+    `Calle de Alcalá, 261, 28046 Madrid` would take the floor `28` from the postal code.
+    """
+    if not (text[end - 1].isdigit() and text[end : end + 1].isdigit()):
+        return end
+    before = end
+    while text[before - 1].isdigit():
+        before -= 1
+    if any(c.isdigit() for c in text[start:before]):
+        return before
+    while text[end : end + 1].isdigit():
+        end += 1
+    return end
 
 
 _ADDRESS_LABEL: Final = (

@@ -118,9 +118,16 @@ def _decide_figures(page: Page, start: int, end: int) -> Iterator[Mark]:
     elif len(body) <= 5:
         rule = "date.day_month" if _says_date(around) and around.distance("date") <= 1 else None
     else:
-        rule = "date.month_year" if around.distance("reference") > 1 else None
+        rule = _judge_month_year(body, around)
     if rule is not None:
         yield _dated(start, end, around, rule)
+
+
+def _judge_month_year(body: str, around: Surroundings) -> str | None:
+    """`03/1987` is a month; `1/2048` is one only where a word says so."""
+    in_use = 1900 <= int(body[-4:]) < 2040
+    free = around.distance("reference") > 1
+    return "date.month_year" if free and (in_use or _says_date(around)) else None
 
 
 def _says_date(around: Surroundings) -> bool:
@@ -212,7 +219,9 @@ def _year_rule(page: Page, start: int, end: int) -> str | None:
     text = page.text
     if _BEFORE_YEAR.search(page.lower, max(0, start - 16), start):
         return "date.year_context"
-    if text[start - 1 : start] == "(" or text[end : end + 1] in ("s", ")") or end - start > 4:
+    closes = text[end : end + 1] == ")" and int(text[start : start + 4]) >= 1800  # not `IgG 1620)`
+    opens = text[start - 1 : start] == "("
+    if opens or closes or text[end : end + 1] == "s" or end - start > 4:
         return "date.year_brackets"
     if _stands_alone(text, start, end) and page.around(start, end).distance("reference") > 3:
         return "date.year"
@@ -222,7 +231,7 @@ def _year_rule(page: Page, start: int, end: int) -> str | None:
 def _stands_alone(text: str, start: int, end: int) -> bool:
     """Whether no capital and no number is next to a year: it is no house number, no act of law."""
     before, after = text[max(0, start - 24) : start].split(), text[end : end + 24].split()
-    upper = bool(before) and before[-1][:1].isupper()
+    upper = bool(before) and before[-1].lstrip("([")[:1].isupper()
     return not upper and not (after and (after[0][0].isupper() or after[0][0].isdigit()))
 
 

@@ -21,6 +21,10 @@ from privacy_runtime.secret import Secret
 from privacy_runtime.world import Clock
 
 _DIGITS: Final = 6
+_LOST: Final = (
+    pkcs11.SessionHandleInvalid, pkcs11.SessionClosed, pkcs11.DeviceError, pkcs11.DeviceRemoved,
+    pkcs11.TokenNotPresent, pkcs11.UserNotLoggedIn, pkcs11.KeyHandleInvalid,
+)  # fmt: skip
 _WRAP: Final = pkcs11.Mechanism.AES_KEY_WRAP_PAD
 _SESSION_KEY: Final = {pkcs11.Attribute.SENSITIVE: False, pkcs11.Attribute.EXTRACTABLE: True}
 
@@ -59,6 +63,7 @@ class Pkcs11Keyring:
         self._pin = pin
         self._prefix = prefix
         self._clock = clock
+        self._kept: list[tuple[str, datetime | None, Any]] = []
         self._lock = threading.Lock()
         self._session: Any = None
         with self._asking() as session:
@@ -76,7 +81,7 @@ class Pkcs11Keyring:
         """See `Keyring`."""
         require_secret(secret)
         with self._asking() as session:
-            label, _, key = self._rows(session)[-1]
+            label, _, key = self._held_rows(session)[-1]
             sealed: bytes = key.wrap_key(self._held(session, secret), mechanism=_WRAP)
         return Wrapping(self.keeper, label, sealed)
 
@@ -85,7 +90,10 @@ class Pkcs11Keyring:
         if wrapping.keeper != self.keeper:
             raise UnknownWrapping(self._where, wrapping.key)
         with self._asking() as session:
-            found = [key for label, _, key in self._rows(session) if label == wrapping.key]
+            rows = self._held_rows(session)
+            if all(label != wrapping.key for label, _, _ in rows):
+                rows = self._kept = self._rows(session)  # another process may have rotated
+            found = [key for label, _, key in rows if label == wrapping.key]
             if not found:
                 raise UnknownWrapping(self._where, wrapping.key)
             try:
@@ -98,6 +106,8 @@ class Pkcs11Keyring:
                     template=_SESSION_KEY,
                 )
                 secret: bytes = held[pkcs11.Attribute.VALUE]
+            except _LOST:
+                raise
             except pkcs11.PKCS11Error as error:
                 raise UnknownWrapping(self._where, wrapping.key) from error
         return secret
@@ -108,6 +118,7 @@ class Pkcs11Keyring:
             rows = self._rows(session)
             number = int(rows[-1][0][-_DIGITS:]) + 1 if rows else 1
             label = self._make(session, number)
+            self._kept = self._rows(session)
         return WrappingKey(label, self._clock.now(), is_current=True)
 
     def close(self) -> None:
@@ -122,7 +133,7 @@ class Pkcs11Keyring:
         with self._lock:
             try:
                 if self._session is None:
-                    self._session = self._opened()
+                    self._session, self._kept = self._opened(), []
                 yield self._session
             except (pkcs11.NoSuchToken, pkcs11.PinIncorrect, pkcs11.PinInvalid) as error:
                 self._session = None
@@ -139,6 +150,12 @@ class Pkcs11Keyring:
         library.reinitialize()  # it lists tokens as they were when it was loaded
         token = library.get_token(token_label=self._token)
         return token.open(rw=True, user_pin=self._pin.reveal())
+
+    def _held_rows(self, session: Any) -> list[tuple[str, datetime | None, Any]]:
+        """The keys as they were when this session, or a rotation, last looked."""
+        if not self._kept:
+            self._kept = self._rows(session)
+        return self._kept
 
     def _rows(self, session: Any) -> list[tuple[str, datetime | None, Any]]:
         rows = []

@@ -1,0 +1,210 @@
+"""Encryption of a stream in segments that are each verified before a byte of them is handed out.
+
+::
+
+    PFS1 | length of the header, 4 bytes | header, canonical JSON | segment | segment | ... | last
+
+Each segment is AES-256-GCM of up to `segment_bytes` of the stream, with its tag behind it. Its
+nonce is the file's random prefix of 7 bytes, the segment's number in 4, and one byte that says
+whether it is the last; the header's digest is bound to every one. So a segment that was changed,
+moved, repeated, dropped, or taken from another file does not open, and neither does a file that
+ends before its last one. The key of a file is derived (HKDF-SHA-256) from the key of its set and
+the file's own random id: prefixes of two files never meet under one key.
+
+Source: the STREAM construction, Hoang, Reyhanitabar, Rogaway, Vizar 2015, "Online authenticated
+encryption and its nonce-reuse misuse-resistance", section 7.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from privacy_runtime.blobs.errors import NotSealed, SealBroken
+from privacy_runtime.signing import canonical_bytes
+from privacy_runtime.world import Entropy
+
+MAGIC: Final = b"PFS1"
+SEGMENT_BYTES: Final = 2**20
+TAG_BYTES: Final = 16
+
+_HEADER_MOST: Final = 4096
+_SEGMENTS_MOST: Final = 2**32
+_PREFIX_BYTES: Final = 7
+_ID_BYTES: Final = 16
+_CIPHER: Final = "AES-256-GCM-STREAM"
+
+
+class Readable(Protocol):
+    """Where bytes are read from."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return up to `size` bytes, none at the end."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What stands in front of the segments; bound to each of them.
+
+    Attributes:
+        name: of the file within its set.
+        id: random; makes the file's key.
+        prefix: random; begins every nonce.
+        segment_bytes: of the stream in a segment; the last may have fewer.
+    """
+
+    name: str
+    id: bytes
+    prefix: bytes
+    segment_bytes: int
+
+    def encoded(self) -> bytes:
+        """Magic, length, canonical JSON."""
+        body = canonical_bytes(
+            {
+                "cipher": _CIPHER,
+                "id": self.id.hex(),
+                "name": self.name,
+                "prefix": self.prefix.hex(),
+                "segment_bytes": self.segment_bytes,
+            }
+        )
+        return MAGIC + struct.pack(">I", len(body)) + body
+
+
+def sealed(
+    chunks: Iterable[bytes],
+    key: bytes,
+    name: str,
+    entropy: Entropy,
+    *,
+    segment_bytes: int = SEGMENT_BYTES,
+) -> Iterator[bytes]:
+    """Yield a sealed file piece by piece.
+
+    Args:
+        chunks: the stream, in pieces of any length.
+        key: of the set, 32 bytes.
+        name: of the file within its set.
+        entropy: makes the file's id and prefix.
+        segment_bytes: of the stream in a segment.
+    """
+    header = Header(
+        name, entropy.token_bytes(_ID_BYTES), entropy.token_bytes(_PREFIX_BYTES), segment_bytes
+    )
+    front = header.encoded()
+    yield front
+    cipher, bound = _cipher(key, header), hashlib.sha256(front).digest()
+    number, held = 0, bytearray()
+    for chunk in chunks:
+        held += chunk
+        while len(held) > segment_bytes:
+            yield cipher.encrypt(
+                _nonce(header, number, is_last=False), memoryview(held)[:segment_bytes], bound
+            )
+            number = _next(number)
+            del held[:segment_bytes]
+    yield cipher.encrypt(_nonce(header, number, is_last=True), memoryview(held), bound)
+
+
+def opened(source: Readable, key: bytes, name: str) -> Iterator[bytes]:
+    """Yield the stream of a sealed file, each piece after its segment was verified.
+
+    The end of the stream is verified by the end of the iteration: whoever stops before has a part
+    that may not be the whole.
+
+    Raises:
+        SealBroken: a segment is not the one that was sealed at this place of this file, or the file
+            ends too early or goes on too long. What was yielded before is genuine.
+        NotSealed: it is no sealed file, or of a version unknown here.
+    """
+    header, front = _read_header(source, name)
+    if header.name != name:
+        raise SealBroken(name, "it was sealed under another name")
+    cipher, bound = _cipher(key, header), hashlib.sha256(front).digest()
+    size = header.segment_bytes + TAG_BYTES
+    number, segment = 0, _read(source, size)
+    while True:
+        following = _read(source, size)
+        try:
+            yield cipher.decrypt(_nonce(header, number, is_last=not following), segment, bound)
+        except (InvalidTag, ValueError) as error:
+            raise SealBroken(name, f"segment {number} is not the one that was sealed") from error
+        if not following:
+            return
+        segment, number = following, _next(number)
+
+
+def sealed_size(plain_bytes: int, header: int, *, segment_bytes: int = SEGMENT_BYTES) -> int:
+    """How large a sealed file is: the stream, the header, and 16 bytes for each segment."""
+    segments = max(1, -(-plain_bytes // segment_bytes))
+    return header + plain_bytes + TAG_BYTES * segments
+
+
+def _read_header(source: Readable, name: str) -> tuple[Header, bytes]:
+    lead = _read(source, len(MAGIC) + 4)
+    if lead[: len(MAGIC)] != MAGIC or len(lead) < len(MAGIC) + 4:
+        raise NotSealed(name, "it does not begin as a sealed file does")
+    (length,) = struct.unpack(">I", lead[len(MAGIC) :])
+    if length > _HEADER_MOST:
+        raise NotSealed(name, f"its header has {length} bytes, at most {_HEADER_MOST} do")
+    body = _read(source, length)
+    header = _header_of(body, name)
+    if header.encoded() != lead + body:
+        raise NotSealed(name, "its header is not in canonical form")
+    return header, lead + body
+
+
+def _header_of(body: bytes, name: str) -> Header:
+    try:
+        document: dict[str, Any] = json.loads(body)
+        if document["cipher"] != _CIPHER:
+            raise NotSealed(name, "its cipher is unknown here")
+        header = Header(
+            str(document["name"]),
+            bytes.fromhex(document["id"]),
+            bytes.fromhex(document["prefix"]),
+            int(document["segment_bytes"]),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise NotSealed(name, "its header is malformed") from error
+    if len(header.prefix) != _PREFIX_BYTES or not 1 <= header.segment_bytes <= 2**26:
+        raise NotSealed(name, "its header is malformed")
+    return header
+
+
+def _read(source: Readable, size: int) -> bytes:
+    """So many bytes, fewer only at the end."""
+    data = source.read(size)
+    if len(data) == size or not data:
+        return data
+    parts, missing = [data], size - len(data)
+    while missing and (more := source.read(missing)):
+        parts.append(more)
+        missing -= len(more)
+    return b"".join(parts)
+
+
+def _cipher(key: bytes, header: Header) -> AESGCM:
+    info = b"privacy-finetuner sealed file 1\0" + header.name.encode()
+    return AESGCM(HKDF(algorithm=SHA256(), length=32, salt=header.id, info=info).derive(key))
+
+
+def _nonce(header: Header, number: int, *, is_last: bool) -> bytes:
+    return header.prefix + struct.pack(">I?", number, is_last)
+
+
+def _next(number: int) -> int:
+    if number + 1 >= _SEGMENTS_MOST:
+        raise OverflowError("a sealed file has at most 2^32 segments")
+    return number + 1

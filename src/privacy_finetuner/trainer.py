@@ -21,6 +21,7 @@ from privacy_finetuner.results import (
     TrainingResult,
 )
 from privacy_finetuner.training.accounts import Accounts, RunTargets, named_account
+from privacy_runtime.resources.management import resource_manager
 from privacy_runtime.world import Clock, Entropy, SystemClock, SystemEntropy
 
 if TYPE_CHECKING:
@@ -79,8 +80,7 @@ class PrivateTrainer:
     ) -> None:
         self.privacy_config = privacy_config
         self.device = device or "auto"
-        self.use_mcp_gateway = use_mcp_gateway
-        self.enable_context_guard = enable_context_guard
+        self.use_mcp_gateway, self.enable_context_guard = use_mcp_gateway, enable_context_guard
         self.redaction = RecordRedaction() if enable_context_guard else None
         self._clock = clock or SystemClock()
         self._entropy = entropy or SystemEntropy()
@@ -94,9 +94,7 @@ class PrivateTrainer:
             self.model_name = self._loaded.base_name
         self._plan: DPTrainingPlan | None = None
         self._history = TrainingHistory()
-        self._steps_charged = 0
-        self._trained_on = ""
-        self._examples_per_user = 1
+        self._steps_charged, self._trained_on, self._examples_per_user = 0, "", 1
         self._ledger = named_account(ledger, account, quota, self._clock)
         self._accounts = Accounts.opened(privacy_config, self._ledger, at=self._now())
 
@@ -261,6 +259,7 @@ class PrivateTrainer:
         from privacy_finetuner.training.evaluation_budget import (
             EvaluationBudget,
             account_of_records,
+            require_priced_metrics,
         )
         from privacy_finetuner.training.units import unit_of_evaluation
 
@@ -273,11 +272,7 @@ class PrivateTrainer:
             return evaluation.exact_evaluation(
                 loaded, data, max_tokens=tokens, compute_metrics=options.compute_metrics
             )
-        if options.compute_metrics is not None:
-            raise ConfigurationError(
-                "compute_metrics of private records has no known sensitivity, so it has no price; "
-                "use privacy_safe=False on records you may see; nothing was computed"
-            )
+        require_priced_metrics(options.compute_metrics)
         price = _EVALUATION_SHARE * self.privacy_config.epsilon if epsilon is None else epsilon
         slack = _EVALUATION_SHARE * self.privacy_config.delta if delta is None else delta
         is_training_set = data.fingerprint == self._trained_on
@@ -373,6 +368,14 @@ class PrivateTrainer:
         checked = PrivacyConfig(epsilon=new_epsilon, delta=new_delta)
         self._accounts.training.grant(checked.epsilon, checked.delta, reason=reason, at=self._now())
 
+    def get_resource_status(self) -> dict[str, Any]:
+        """What this machine has, what of it is used, promised and short."""
+        return resource_manager.get_comprehensive_status()
+
+    def get_system_health(self) -> dict[str, Any]:
+        """`healthy`, `degraded` or `critical`: whether a resource of this machine runs out."""
+        return resource_manager.get_system_health()
+
     def _now(self) -> str:
         return self._clock.now().isoformat()
 
@@ -388,9 +391,7 @@ class PrivateTrainer:
         from privacy_finetuner.training import outcome
 
         notes = [] if self.redaction is None else [self.redaction.note]
-        result = outcome.result_of(
-            opened, self._history, job_id=job_id, duration_s=duration_s, notes=notes
-        )
+        result = outcome.result_of(opened, self._history, job_id, duration_s, notes=notes)
         self.save_model(str(opened.run.folder))
         report = self.get_privacy_report()
         outcome.write_outcome(opened, result, report)

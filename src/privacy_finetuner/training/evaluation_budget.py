@@ -69,6 +69,19 @@ class EvaluationBudget:
         )
 
 
+def require_priced_metrics(compute_metrics: object) -> None:
+    """Refuse metrics of a caller's own where the scores are released.
+
+    Raises:
+        ConfigurationError: there are some; nothing was computed.
+    """
+    if compute_metrics is not None:
+        raise ConfigurationError(
+            "compute_metrics of private records has no known sensitivity, so it has no price; "
+            "use privacy_safe=False on records you may see; nothing was computed"
+        )
+
+
 def account_of_records(
     ledger: LedgerAccount | None, account: str | None, *, is_training_set: bool
 ) -> LedgerAccount | None:

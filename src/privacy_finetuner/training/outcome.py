@@ -46,7 +46,7 @@ def release_of(opened: OpenedRun, job_id: str, *, at: str) -> Release | None:
 
 
 def result_of(
-    opened: OpenedRun, history: TrainingHistory, *, job_id: str, duration_s: float, notes: list[str]
+    opened: OpenedRun, history: TrainingHistory, job_id: str, duration_s: float, *, notes: list[str]
 ) -> TrainingResult:
     """The result of a finished run."""
     run, plan = opened.run, opened.run.plan

@@ -39,12 +39,12 @@ FINAL: Final = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLE
 class EventKind(StrEnum):
     """What a line of a job's story is about."""
 
-    STATE = "state"  # body: state, and reason, attempt
-    STEP = "step"  # body: step, steps, epsilon, delta, eta_s; released or public figures only
-    EPOCH = "epoch"  # body: epoch, loss, accuracy, gradient_norm, clipping_rate: released
-    EVALUATION = "evaluation"  # body: of public records
+    STATE = "state"  # body: state, and reason, attempt, code, message
+    STEP = "step"  # body: step, steps, epoch, epsilon, epsilon_planned, delta, eta_s, clip_norm
+    EPOCH = "epoch"  # body: epoch, step, epsilon, loss, accuracy, gradient_norm, clipping_rate, ...
+    EVALUATION = "evaluation"  # body: step and scores of public records
     EXACT = "exact"  # figures outside the guarantee: for RESULTS_OUTSIDE_GUARANTEE only
-    ARTEFACT = "artefact"  # body: name, size_bytes, sha256
+    ARTEFACT = "artefact"  # body: name, size_bytes, sha256, media_type, outside_guarantee
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,9 +82,13 @@ class Job:
         attempts: how often a worker took it.
         step, steps: charged steps so far; planned ones, 0 while unknown.
         epoch: epochs finished.
-        epsilon, delta: spent by this job so far, as accounted; 0.0 before the first step.
+        epsilon, delta: while it runs, the price of a run that was planned to end at `step`; once it
+            has ended, what counts as spent: the whole plan, if a step was charged
+            (docs/decisions/0006). 0.0 before the first step.
+        epsilon_planned: the price of the whole plan; 0.0 while unknown.
         metrics: the newest released figures: `loss`, `accuracy`, `gradient_norm`, `clipping_rate`.
         eta_s: measured from the steps of this attempt; `None` before the second step.
+        cancel_requested: somebody asked for its end, which comes within seconds.
         error_code, error: of a failed job; never the data.
     """
 
@@ -106,6 +110,7 @@ class Job:
     epoch: int = 0
     epsilon: float = 0.0
     delta: float = 0.0
+    epsilon_planned: float = 0.0
     metrics: Mapping[str, float] = field(default_factory=dict)
     eta_s: float | None = None
     cancel_requested: bool = False
@@ -140,3 +145,22 @@ class Artefact:
     sha256: str
     media_type: str
     outside_guarantee: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerRow:
+    """A worker as it was last heard of.
+
+    Attributes:
+        host, process: where it runs.
+        job: what it works on; `None`: it waits.
+        is_alive: heard of within the time of a lease.
+    """
+
+    id: str
+    host: str
+    process: int
+    started_at: datetime
+    seen_at: datetime
+    job: str | None
+    is_alive: bool

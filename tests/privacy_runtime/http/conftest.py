@@ -61,14 +61,17 @@ class House:
 
     def __init__(self, folder: Path, policy: HttpPolicy | None = None, **named: Any) -> None:
         folder.mkdir(exist_ok=True)
-        self.folder, self.clock, self.entropy = folder, ManualClock(), SystemEntropy()
+        beside: House | None = named.pop("beside", None)
+        self.folder, self.entropy = folder, SystemEntropy()
+        self.clock = ManualClock() if beside is None else beside.clock
+        self.keys = RedactionKeys.generate(self.entropy) if beside is None else beside.keys
         self.policy = policy or HttpPolicy()
         self.identity = Identity.open(
-            folder / "identity.db",
+            named.pop("where", folder / "identity.db"),
             MemoryJournal(self.clock),
             policy=IdentityPolicy(tokens=TOKENS, argon2=Argon2Cost(memory_kib=8, passes=1)),
             token_keys=folder / "token-keys",
-            sealing_keys=RedactionKeys.generate(self.entropy),
+            sealing_keys=self.keys,
             clock=self.clock,
             entropy=self.entropy,
         )
@@ -88,6 +91,8 @@ class House:
         self.app.include_router(routes(self))
         table = ErrorTable.standard().with_rows({Spilled: Row(409, "the milk is spilled")})
         install(self.app, errors=table, policy=self.policy, limits=self.limits)
+        if beside is not None:
+            return
         bootstrap_admin(
             self.identity.accounts, password=PASSWORD, development=True, name="root@example"
         )

@@ -150,6 +150,33 @@ async def test_a_verification_under_way_does_not_outlive_a_logout(house: Any) ->
     assert asked == [1]
 
 
+async def test_a_credential_in_use_is_verified_ahead_of_time(house: Any) -> None:
+    """Nobody waits for the database while it answers in time; a refusal is heard."""
+    tokens = house.user("nora", Role.TRAINER)
+    shown, kept, asked = Credentials(Kind.TOKEN, "t"), house.access._kept, []
+
+    async def verify() -> Any:
+        asked.append(house.clock.monotonic_s())
+        await asyncio.sleep(0)
+        if len(asked) == 3:
+            raise ValueError("revoked")
+        return tokens.principal
+
+    for _ in range(3):
+        await kept.get(shown, verify)
+        house.clock.advance(0.2)
+    assert len(asked) == 1
+    assert await kept.get(shown, verify) is tokens.principal  # and looks ahead meanwhile
+    await asyncio.gather(*kept._ahead)
+    assert len(asked) == 2
+    house.clock.advance(0.6)
+    await kept.get(shown, verify)
+    await asyncio.gather(*kept._ahead)
+    assert len(asked) == 3
+    await kept.get(shown, verify)
+    assert len(asked) == 4  # what was known is gone with the refusal
+
+
 async def test_requests_at_once_verify_once_and_fail_together(house: Any) -> None:
     asked = []
 
@@ -244,6 +271,7 @@ async def test_the_cookie_is_bound_and_taken_away(tls_house: Any) -> None:
         gone = Response()
         await tls_house.access.log_out(request, gone, tokens.principal)
         assert "Max-Age=0" in gone.headers["set-cookie"]
+        assert gone.headers["clear-site-data"] == '"cache", "storage"'
         assert (await client.get("/me", headers=headers)).status_code == 401
 
 

@@ -27,12 +27,15 @@ ISSUER = "https://issuer.example"
 CLIENT = "privacy-finetuner"
 
 
+_KEY = RSAKey.generate_key(2048, {"kid": "one", "use": "sig", "alg": "RS256"})
+
+
 class Provider:
     """An OpenID provider: discovery, JWKS, token endpoint with PKCE, and tokens as it is told."""
 
     def __init__(self, house: Any) -> None:
         self.house = house
-        self.key = RSAKey.generate_key(2048, {"kid": "one", "use": "sig", "alg": "RS256"})
+        self.key = _KEY
         self.published = [self.key]
         self.shared: list[dict[str, str]] = []
         self.codes: dict[str, dict[str, str]] = {}

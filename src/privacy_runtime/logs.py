@@ -1,1 +1,0 @@
-"""Structured logs: JSON lines with correlation identifiers, and nothing sensitive in them."""

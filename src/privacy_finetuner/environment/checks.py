@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from ipaddress import ip_network
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
@@ -32,6 +33,7 @@ def conflicts(values: Environment) -> Iterator[Conflict]:
     yield from _production(values)
     yield from _passwords(values)
     yield from _bounds(values)
+    yield from _halves(values)
 
 
 def noise_fault(privacy: Privacy, *, sample_rate: float, steps: int) -> Fault | None:
@@ -115,10 +117,13 @@ def _passwords(values: Environment) -> Iterator[Conflict]:
     if values.environment in ("development", "testing"):
         return
     addresses = (("database.url", values.database.url), ("redis.url", values.redis.url))
+    texts = (
+        ("monitoring.grafana.admin_password", values.monitoring.grafana.admin_password),
+        ("oidc.client_secret", values.oidc.client_secret),
+        ("notify.mail.password", values.notify.mail.password),
+    )
     given = [(path, *_credentials(secret)) for path, secret in addresses if secret is not None]
-    hidden = values.monitoring.grafana.admin_password
-    if hidden is not None:
-        given.append(("monitoring.grafana.admin_password", "", hidden.reveal()))
+    given += [(path, "", hidden.reveal()) for path, hidden in texts if hidden is not None]
     for path, user, password in given:
         if password and (password.lower() in KNOWN_PASSWORDS or password == user):
             yield Conflict(
@@ -148,6 +153,41 @@ def _bounds(values: Environment) -> Iterator[Conflict]:
     if prometheus.enabled and grafana.enabled and prometheus.port == grafana.port:
         paths = ("monitoring.grafana.port", "monitoring.prometheus.port")
         yield Conflict(paths, "another port")
+
+
+def _halves(values: Environment) -> Iterator[Conflict]:
+    """Half of something that needs its other half."""
+    oidc, notify, mail = values.oidc, values.notify, values.notify.mail
+    needed = {"client_id": oidc.client_id, "organisation": oidc.organisation, "roles": oidc.roles}
+    for name, value in needed.items() if oidc.issuer is not None else ():
+        if not value:
+            yield Conflict((f"oidc.{name}", "oidc.issuer"), "a value: the issuer needs it")
+    if notify.mail_to and mail.host is None:
+        yield Conflict(("notify.mail.host", "notify.mail_to"), "the server that takes mail")
+    if mail.host is not None and mail.sender is None:
+        yield Conflict(("notify.mail.sender", "notify.mail.host"), "in whose name mail is sent")
+    if (mail.user is None) != (mail.password is None):
+        yield Conflict(("notify.mail.user", "notify.mail.password"), "both, or neither")
+    is_here = mail.host in ("localhost", "127.0.0.1", "::1")
+    if mail.security == "none" and mail.host is not None and not is_here:
+        paths = ("notify.mail.security", "notify.mail.host")
+        yield Conflict(paths, "starttls or tls for a server elsewhere")
+    if notify.slack_url is not None and not notify.slack_url.reveal().startswith("https://"):
+        yield Conflict(("notify.slack_url",), "an address that begins with https://")
+    for text in (*notify.allowed_networks, *values.service.proxies):
+        if not _is_network(text):
+            path = (
+                "notify.allowed_networks" if text in notify.allowed_networks else "service.proxies"
+            )
+            yield Conflict((path,), "addresses and networks such as 10.0.0.0/8, without host bits")
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ip_network(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _credentials(address: Secret) -> tuple[str, str]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated, Final
 
 from privacy_finetuner.domains import GRAD_NORM_LEAST
+from privacy_finetuner.environment.deployment import Front, Notify, Oidc, Tracing
 from privacy_runtime.secret import Secret
 from privacy_runtime.settings.domains import (
     Address,
@@ -27,6 +28,15 @@ from privacy_runtime.settings.schema import Key
 _TRAINER: Final = "PrivateTrainer, through EnvironmentConfig.privacy_config"
 _EMBEDDED: Final = Secret("sqlite:///privacy-finetuner.db", shown="sqlite:///privacy-finetuner.db")
 _CHECKS: Final = "the checks of this configuration"
+_HOMES: Final = "the databases of the service"
+_LIMITS: Final = "request rates of several processes"
+_LOGS: Final = "logs of serve and worker"
+_METRICS: Final = "the metrics port of serve"
+_ALERTS: Final = "security alerts"
+_WARNINGS: Final = "budget warnings and security alerts"
+_WORKERS: Final = "the bounds of manual scaling"
+_REGISTER: Final = "the record of processing activities"
+_PAGES: Final = "the pages"
 
 ENVIRONMENTS: Final = ("development", "testing", "staging", "production")
 THREATS: Final = (
@@ -55,15 +65,19 @@ class Database:
         Key(
             "Where the database is, with user and password.",
             Address(("postgresql", "postgresql+psycopg"), hostless=("sqlite",)),
+            used_by=_HOMES,
         ),
     ] = _EMBEDDED
     pool_size: Annotated[
-        int, Key("How many connections are kept open.", Whole(1, 1000), "connections")
+        int, Key("How many connections are kept open.", Whole(1, 1000), "connections", _HOMES)
     ] = 20
     max_overflow: Annotated[
         int,
         Key(
-            "How many more may be opened while all of them are busy.", Whole(0, 1000), "connections"
+            "How many more may be opened while all of them are busy.",
+            Whole(0, 1000),
+            "connections",
+            _HOMES,
         ),
     ] = 30
 
@@ -77,10 +91,12 @@ class Redis:
         Key(
             "Where Redis is; null is none, for one process.",
             Address(("redis", "rediss"), hostless=("unix",)),
+            used_by=_LIMITS,
         ),
     ] = None
     max_connections: Annotated[
-        int, Key("How many connections a process may open.", Whole(1, 100_000), "connections")
+        int,
+        Key("How many connections a process may open.", Whole(1, 100_000), "connections", _LIMITS),
     ] = 100
 
 
@@ -156,19 +172,19 @@ class Security:
     """Watching for attacks."""
 
     enable_threat_detection: Annotated[
-        bool, Key("Whether runs are watched for signs of an attack.", Flag())
+        bool, Key("Whether runs are watched for signs of an attack.", Flag(), "", _ALERTS)
     ] = False
     alert_threshold: Annotated[
-        float, Key("From which score on an alert is raised.", _SHARE, "score")
+        float, Key("From which score on an alert is raised.", _SHARE, "score", _ALERTS)
     ] = 0.7
     monitoring_interval: Annotated[
-        float, Key("The time between two looks.", _SECONDS, "seconds")
+        float, Key("The time between two looks.", _SECONDS, "seconds", _ALERTS)
     ] = 1.0
     automated_response: Annotated[
         bool, Key("Whether an alert may stop what it is about.", Flag())
     ] = False
     threat_types: Annotated[
-        tuple[str, ...], Key("What is watched for.", Several(Choice(THREATS)))
+        tuple[str, ...], Key("What is watched for.", Several(Choice(THREATS)), "", _ALERTS)
     ] = THREATS
 
 
@@ -192,8 +208,8 @@ class ScaleDown:
 class ScalingPolicy:
     """How many nodes, and when."""
 
-    min_nodes: Annotated[int, Key("The fewest nodes.", Whole(0, 10_000), "nodes")] = 1
-    max_nodes: Annotated[int, Key("The most nodes.", Whole(1, 10_000), "nodes")] = 20
+    min_nodes: Annotated[int, Key("The fewest nodes.", Whole(0, 10_000), "nodes", _WORKERS)] = 1
+    max_nodes: Annotated[int, Key("The most nodes.", Whole(1, 10_000), "nodes", _WORKERS)] = 20
     scale_up_threshold: ScaleUp = ScaleUp()
     scale_down_threshold: ScaleDown = ScaleDown()
 
@@ -219,7 +235,7 @@ class Compliance:
     """The law that applies."""
 
     primary_regions: Annotated[
-        tuple[str, ...], Key("Where the people in the data live.", Several(_REGION))
+        tuple[str, ...], Key("Where the people in the data live.", Several(_REGION), "", _REGISTER)
     ] = ()
     enable_real_time_monitoring: Annotated[
         bool, Key("Whether rules are checked while the service runs.", Flag())
@@ -228,7 +244,8 @@ class Compliance:
         bool, Key("Whether what breaks a rule is undone without asking.", Flag())
     ] = False
     frameworks: Annotated[
-        tuple[str, ...], Key("The laws that are checked.", Several(Choice(FRAMEWORKS)))
+        tuple[str, ...],
+        Key("The laws that are checked.", Several(Choice(FRAMEWORKS)), "", _REGISTER),
     ] = ()
 
 
@@ -236,13 +253,17 @@ class Compliance:
 class Internationalization:
     """Languages and formats."""
 
-    default_locale: Annotated[str, Key("For people who did not choose.", _LOCALE)] = "en_US"
-    fallback_locale: Annotated[str, Key("Where a translation is missing.", _LOCALE)] = "en_US"
+    default_locale: Annotated[str, Key("For people who did not choose.", _LOCALE, "", _PAGES)] = (
+        "en_US"
+    )
+    fallback_locale: Annotated[str, Key("Where a translation is missing.", _LOCALE, "", _PAGES)] = (
+        "en_US"
+    )
     enable_auto_detection: Annotated[
-        bool, Key("Whether the browser's preference is followed.", Flag())
-    ] = False
+        bool, Key("Whether the browser's preference is followed.", Flag(), "", _PAGES)
+    ] = True
     supported_locales: Annotated[
-        tuple[str, ...], Key("Which can be chosen.", Several(_LOCALE, least=1))
+        tuple[str, ...], Key("Which can be chosen.", Several(_LOCALE, least=1), "", _PAGES)
     ] = LOCALES
 
 
@@ -250,10 +271,26 @@ class Internationalization:
 class Prometheus:
     """Figures for Prometheus."""
 
-    enabled: Annotated[bool, Key("Whether figures are served.", Flag())] = False
-    port: Annotated[int, Key("On which port.", _PORT, "port")] = 9090
+    enabled: Annotated[
+        bool, Key("Whether figures are served on a port of their own.", Flag(), "", _METRICS)
+    ] = False
+    host: Annotated[
+        str,
+        Key(
+            "On which address; the figures hold everybody's budgets.",
+            Text(r"[0-9a-fA-F.:]{2,39}", "an address of this machine"),
+            used_by=_METRICS,
+        ),
+    ] = "127.0.0.1"
+    port: Annotated[int, Key("On which port.", _PORT, "port", _METRICS)] = 9090
     scrape_interval: Annotated[
-        float, Key("The time between two readings.", _SECONDS, "seconds")
+        float,
+        Key(
+            "The time between two scrapes; figures are read twice in it at most.",
+            _SECONDS,
+            "seconds",
+            _METRICS,
+        ),
     ] = 30.0
 
 
@@ -261,10 +298,12 @@ class Prometheus:
 class Grafana:
     """Dashboards in Grafana."""
 
-    enabled: Annotated[bool, Key("Whether Grafana is part of the deployment.", Flag())] = False
-    port: Annotated[int, Key("On which port.", _PORT, "port")] = 3000
+    enabled: Annotated[
+        bool, Key("Whether Grafana is part of the deployment.", Flag(), "", _CHECKS)
+    ] = False
+    port: Annotated[int, Key("On which port.", _PORT, "port", _CHECKS)] = 3000
     admin_password: Annotated[
-        Secret | None, Key("The password of its administrator.", Hidden())
+        Secret | None, Key("The password of its administrator.", Hidden(), "", _CHECKS)
     ] = None
 
 
@@ -273,13 +312,13 @@ class Alerts:
     """When people are called."""
 
     privacy_budget_threshold: Annotated[
-        float, Key("From which spent share of a budget on.", _SHARE, "share")
+        float, Key("From which spent share of a budget on.", _SHARE, "share", _WARNINGS)
     ] = 0.9
     threat_detection_enabled: Annotated[
-        bool, Key("Whether a detected threat calls people.", Flag())
+        bool, Key("Whether a detected threat calls people.", Flag(), "", _WARNINGS)
     ] = False
     performance_degradation_threshold: Annotated[
-        float, Key("Below which share of the usual speed.", _SHARE, "share")
+        float, Key("Below which share of the usual speed a job is slow.", _SHARE, "share", _METRICS)
     ] = 0.8
 
 
@@ -305,7 +344,11 @@ class Environment:
     ] = False
     log_level: Annotated[
         str,
-        Key("The least that is logged.", Choice(("debug", "info", "warning", "error", "critical"))),
+        Key(
+            "The least that is logged.",
+            Choice(("debug", "info", "warning", "error", "critical")),
+            used_by=_LOGS,
+        ),
     ] = "info"
     database: Database = Database()
     redis: Redis = Redis()
@@ -315,3 +358,7 @@ class Environment:
     compliance: Compliance = Compliance()
     i18n: Internationalization = Internationalization()
     monitoring: Monitoring = Monitoring()
+    service: Front = Front()  # noqa: RUF009  it is frozen, like those above
+    oidc: Oidc = Oidc()  # noqa: RUF009  it is frozen, like those above
+    tracing: Tracing = Tracing()  # noqa: RUF009  it is frozen, like those above
+    notify: Notify = Notify()  # noqa: RUF009  it is frozen, like those above

@@ -1,0 +1,161 @@
+"""The desks of a deployment: what officers and operators work at, over journal, ledger and jobs.
+
+Each desk is cheap to make and reads when it is asked. They are put together here because the
+rooms that they come from do not know each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import Any, Final, Self
+
+from privacy_finetuner.environment import EnvironmentConfig
+from privacy_finetuner.governance.accounts import is_of, is_of_one_subject, name_of
+from privacy_finetuner.governance.budget_requests import BudgetRequests
+from privacy_finetuner.governance.processing import ProcessingRegister, frameworks_of
+from privacy_finetuner.governance.spending import Moment, Spending, deciding_slots, share_used
+from privacy_finetuner.governance.subject_requests import SubjectRequests
+from privacy_finetuner.governance.subjects import Subjects
+from privacy_finetuner.governance.verification import Verifications
+from privacy_finetuner.jobs import Jobs
+from privacy_finetuner.jobs.model import JobState
+from privacy_finetuner.operations.alerts import AccountFact, Alert, ChainFact, FailureFact
+from privacy_finetuner.operations.monitoring import Monitor
+from privacy_finetuner.operations.trail import AuditTrail
+from privacy_finetuner.service.runs import RunNames
+from privacy_runtime.budget_store import LEDGER, BudgetStore, ScopeState
+from privacy_runtime.journal import Journal
+from privacy_runtime.pseudonyms import RedactionKeys
+from privacy_runtime.world import Clock, Entropy
+
+_DAYS: Final = 14
+_JOBS_MOST: Final = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desks:
+    """The desks, by noun.
+
+    Attributes:
+        spending: how accounts came to stand where they stand.
+        runs: which job made a reservation.
+        budget_requests: who asks for budget, and what officers answer.
+        verifications, subject_requests: data subjects, and what they ask for.
+        processing: the record of processing activities.
+        trail: the stream `audit` by organisation.
+        monitor: security alerts from evidence.
+        subjects: names data subjects by keyed hash.
+    """
+
+    spending: Spending
+    runs: RunNames
+    budget_requests: BudgetRequests
+    subjects: Subjects
+    verifications: Verifications
+    subject_requests: SubjectRequests
+    processing: ProcessingRegister
+    trail: AuditTrail
+    monitor: Monitor
+
+    @classmethod
+    def open(
+        cls,
+        *,
+        journal: Journal,
+        ledger: BudgetStore,
+        jobs: Jobs,
+        config: EnvironmentConfig,
+        sealing_keys: RedactionKeys,
+        clock: Clock,
+        entropy: Entropy,
+        on_alert: Callable[[Alert], None] | None = None,
+    ) -> Self:
+        """Put the desks together. Nothing is read or written."""
+        world: dict[str, Any] = {"clock": clock, "entropy": entropy}
+        subjects = Subjects(sealing_keys, entropy)
+        verifications = Verifications(journal, subjects, **world)
+        spending, trail = Spending(ledger), AuditTrail(journal)
+        law = config.compliance
+        return cls(
+            spending=spending,
+            runs=RunNames(jobs),
+            budget_requests=BudgetRequests(journal, ledger, **world),
+            subjects=subjects,
+            verifications=verifications,
+            subject_requests=SubjectRequests(journal, verifications, subjects, clock=clock),
+            processing=ProcessingRegister(
+                journal, frameworks=frameworks_of(law.frameworks, law.primary_regions), **world
+            ),
+            trail=trail,
+            monitor=Monitor(
+                journal,
+                trail,
+                _Watched(journal, ledger, jobs, spending),
+                clock=clock,
+                budget_threshold=config.monitoring.alerts.privacy_budget_threshold,
+                on_alert=on_alert,
+            ),
+        )
+
+
+class _Watched:
+    """What the monitor looks at besides the trail."""
+
+    def __init__(
+        self, journal: Journal, ledger: BudgetStore, jobs: Jobs, spending: Spending
+    ) -> None:
+        self._journal, self._ledger, self._jobs, self._spending = journal, ledger, jobs, spending
+
+    def accounts(self, tenant: str, now: datetime) -> Sequence[AccountFact]:
+        """The organisation's accounts, without those of single subjects."""
+        facts = []
+        for state in self._ledger.accounts():
+            if not is_of(state.scope, tenant) or is_of_one_subject(state.scope):
+                continue
+            moments = self._spending.moments(state.scope)
+            facts.append(
+                AccountFact(
+                    account=name_of(state.scope, tenant),
+                    epsilon=state.guarantee.epsilon,
+                    epsilon_used=state.epsilon_if_all_commit,
+                    daily_shares=daily_shares(moments, state, now),
+                    at=moments[-1].at if moments else now,
+                )
+            )
+        return facts
+
+    def failures(self, tenant: str, since: datetime) -> Sequence[FailureFact]:
+        """The newest failed jobs, as far back as that."""
+        failed = self._jobs.find(tenant, states=(JobState.FAILED,), limit=_JOBS_MOST)
+        return [
+            FailureFact(job=job.id, owner=job.owner, code=job.error_code or "unknown", at=ended)
+            for job in failed
+            if (ended := job.finished_at or job.updated_at) >= since
+        ]
+
+    def ledger_chain(self, now: datetime) -> ChainFact:
+        """Whether the ledger was found damaged by whoever looked last; the walk is an audit's."""
+        halt = self._journal.status(LEDGER).halt
+        return ChainFact(stream=LEDGER, is_intact=not halt, broken_at=None, at=now)
+
+
+def daily_shares(moments: Sequence[Moment], state: ScopeState, now: datetime) -> tuple[float, ...]:
+    """Shares of the cap that were spent on each of the last 14 days, as far as the account is old.
+
+    At the order that decides now, where shares add up. The last one is the newest 24 hours.
+    """
+    slots = deciding_slots(state)
+    if not moments or not slots:
+        return ()
+    days = min(_DAYS, (now - moments[0].at).days)
+    totals, place, used = [], 0, 0.0
+    for back in range(days, -1, -1):
+        mark = now - timedelta(days=back)
+        while place < len(moments) and moments[place].at <= mark:
+            used = share_used(state, moments[place].state.committed, slots)
+            place += 1
+        totals.append(used)
+    return tuple(max(0.0, after - before) for before, after in pairwise(totals))

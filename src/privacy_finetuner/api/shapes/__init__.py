@@ -1,0 +1,1 @@
+"""The JSON of the API, shape by shape, with examples."""

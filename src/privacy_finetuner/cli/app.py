@@ -14,12 +14,17 @@ from privacy_finetuner.cli import (
     audit,
     budget,
     certificate,
+    checkpoint,
     config,
     demo,
     evaluate,
     explain,
     gateway,
     generate,
+    jobs,
+    keys,
+    login,
+    mcp,
     output,
     protect,
     redaction,
@@ -27,7 +32,9 @@ from privacy_finetuner.cli import (
     reveal,
     scan,
     search,
+    serve,
     train,
+    worker,
 )
 from privacy_finetuner.cli.options import Json
 
@@ -59,11 +66,19 @@ app.command(rich_help_panel=_REDACTION, epilog=explain.EPILOG)(explain.explain)
 app.command(rich_help_panel=_REDACTION, epilog=reveal.EPILOG)(reveal.reveal)
 app.command(rich_help_panel=_EXPLAIN, epilog=report.EPILOG)(report.report)
 app.command(rich_help_panel=_EXPLAIN, epilog=audit.EPILOG)(audit.audit)
+app.command(rich_help_panel=_SERVICE, epilog=serve.EPILOG)(serve.serve)
+app.command(rich_help_panel=_SERVICE, epilog=worker.EPILOG)(worker.worker)
+app.command(rich_help_panel=_SERVICE, epilog=login.LOGIN_EPILOG)(login.login)
+app.command(rich_help_panel=_SERVICE, epilog=login.LOGOUT_EPILOG)(login.logout)
+app.command(rich_help_panel=_SERVICE, epilog=mcp.EPILOG)(mcp.mcp)
+app.add_typer(jobs.app, name="jobs", rich_help_panel=_SERVICE)
 app.add_typer(gateway.app, name="gateway", rich_help_panel=_REDACTION)
 app.add_typer(accountant.app, name="accountant", rich_help_panel=_EXPLAIN)
 app.add_typer(budget.app, name="budget", rich_help_panel=_EXPLAIN)
 app.add_typer(redaction.app, name="redaction", rich_help_panel=_REDACTION)
 app.add_typer(certificate.app, name="certificate", rich_help_panel=_EXPLAIN)
+app.add_typer(checkpoint.app, name="checkpoint", rich_help_panel=_SERVICE)
+app.add_typer(keys.app, name="keys", rich_help_panel=_SERVICE)
 app.add_typer(config.app, name="config", rich_help_panel=_SERVICE)
 
 

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from privacy_core.guarantee import NeighbouringRelation, PrivacyUnit
-from privacy_finetuner.cli import output, train_views
+from privacy_finetuner.cli import output, train_config, train_remote, train_views
 from privacy_finetuner.cli.options import (
     FILES,
     GUARANTEE,
@@ -56,6 +56,8 @@ from privacy_finetuner.cli.options import (
 )
 from privacy_finetuner.cli.progress import StepProgress
 from privacy_finetuner.cli.request import Settings, TrainRequest
+from privacy_finetuner.cli.train_config import Config
+from privacy_finetuner.cli.train_remote import Detach, Remote
 from privacy_finetuner.errors import TrainingInterrupted
 from privacy_finetuner.trainer import PrivateTrainer
 from privacy_finetuner.training.run_record import read_state
@@ -73,16 +75,21 @@ EPILOG: Final = (
 
 
 def train(  # noqa: PLR0913 -- one parameter an option
+    context: typer.Context,
     *,
     model: Model,
     data: Data,
-    epsilon: Annotated[
-        float,
-        typer.Option(help="The budget: smaller is more private.", rich_help_panel=GUARANTEE),
-    ],
     output_folder: Annotated[
         Path, typer.Option("--output", help="Folder for model, checkpoints, run record, report.")
     ],
+    epsilon: Annotated[
+        float | None,
+        typer.Option(
+            help="The budget: smaller is more private. Needed here or in --config.",
+            rich_help_panel=GUARANTEE,
+        ),
+    ] = None,
+    config: Config = None,
     delta: Annotated[
         float | None,
         typer.Option(
@@ -244,6 +251,8 @@ def train(  # noqa: PLR0913 -- one parameter an option
     ledger: Ledger = None,
     account: Account = None,
     quota: Quota = None,
+    remote: Remote = None,
+    detach: Detach = False,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -264,7 +273,7 @@ def train(  # noqa: PLR0913 -- one parameter an option
     request = TrainRequest(
         model=model,
         data=data,
-        epsilon=epsilon,
+        epsilon=train_config.UNSAID if epsilon is None else epsilon,
         output=output_folder,
         delta=delta,
         noise_multiplier=noise_multiplier,
@@ -316,6 +325,11 @@ def train(  # noqa: PLR0913 -- one parameter an option
         quota=quota,
     )
     console = output.stderr_console()
+    with output.failures_reported(as_json):
+        request = train_config.applied(context, request, config, console)
+    if remote is not None or detach:
+        train_remote.train(request, remote, detach=detach, dry_run=dry_run, as_json=as_json)
+        return
     with output.failures_reported(as_json):
         settings = Settings.of(request)
         for warning in settings.warnings:

@@ -6,6 +6,7 @@ STAMP := $(VENV)/.installed
 DATA ?=
 MODEL ?=
 OUTPUT ?= demo-output
+HOME_DIR ?= privacy-finetuner-home
 
 # Two processes with one thread each beat one process with two threads on small models, and
 # nobody's cores are oversubscribed.
@@ -13,7 +14,7 @@ TEST_ENV := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 PYTEST := $(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all check fix bench docs serve clean
+.PHONY: help install demo test test-all check fix bench docs docs-serve serve clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -56,7 +57,10 @@ docs: $(STAMP) ## build the documentation into site/
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
 	$(BIN)/mkdocs build --strict --quiet
 
-serve: docs ## show the documentation at http://127.0.0.1:8000
+serve: $(STAMP) ## run the service at http://127.0.0.1:8080; the first start shows how to log in (HOME_DIR=)
+	$(BIN)/privacy-finetuner serve --home '$(HOME_DIR)'
+
+docs-serve: docs ## show the documentation at http://127.0.0.1:8000
 	$(BIN)/python -m http.server 8000 --bind 127.0.0.1 --directory site
 
 clean: ## remove .venv and everything that was made

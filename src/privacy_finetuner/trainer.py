@@ -40,8 +40,9 @@ class PrivateTrainer:
     """Fine-tunes a language model with differential privacy (DP-SGD).
 
     Guarantee: everything that `train` writes, returns or prints is covered by the (epsilon, delta)
-    it reports, under the relation and unit it reports. What is not is named: exact evaluations,
-    the counts `truncated`, `dropped` and `unsupervised` of a result, and the duration of a run.
+    it reports, under the relation and unit it reports; so is `history`, which grows with each epoch.
+    What is not is named: exact evaluations, the counts `truncated`, `dropped` and `unsupervised` of
+    a result, and the duration of a run.
 
     Args:
         model_name: Hugging Face name, a folder with a model, or a model object (`transformers` or
@@ -93,7 +94,7 @@ class PrivateTrainer:
             self._loaded = inputs.adopt(model_name, tokenizer, device=self.device)
             self.model_name = self._loaded.base_name
         self._plan: DPTrainingPlan | None = None
-        self._history = TrainingHistory()
+        self.history = TrainingHistory()
         self._steps_charged, self._trained_on, self._examples_per_user = 0, "", 1
         self._ledger = named_account(ledger, account, quota, self._clock)
         self._accounts = Accounts.opened(privacy_config, self._ledger, at=self._now())
@@ -215,7 +216,7 @@ class PrivateTrainer:
         self._accounts.training, self._loaded, self._plan = budget.book, loaded, plan
         self._trained_on = data.fingerprint
         self._examples_per_user = options.max_examples_per_user or 1
-        self._history = TrainingHistory(opened.run.state.epochs, opened.run.state.evaluations)
+        self.history = TrainingHistory(opened.run.state.epochs, opened.run.state.evaluations)
         try:
             session.drive(opened, options.on_step)
         finally:
@@ -321,7 +322,7 @@ class PrivateTrainer:
             self._accounts.training,
             self._ledger,
             self._plan,
-            self._history,
+            self.history,
             charged_steps=self._steps_charged,
         )
 
@@ -391,7 +392,7 @@ class PrivateTrainer:
         from privacy_finetuner.training import outcome
 
         notes = [] if self.redaction is None else [self.redaction.note]
-        result = outcome.result_of(opened, self._history, job_id, duration_s, notes=notes)
+        result = outcome.result_of(opened, self.history, job_id, duration_s, notes=notes)
         self.save_model(str(opened.run.folder))
         report = self.get_privacy_report()
         outcome.write_outcome(opened, result, report)

@@ -8,9 +8,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[3]
 DOCUMENT = ROOT / "docs" / "security.md"
 PLACES = {
-    "rt/": "tests/privacy_runtime/",
+    "privacy_runtime/": "tests/privacy_runtime/",
     "api/": "tests/privacy_finetuner/api/",
-    "pages/": "tests/privacy_finetuner/dashboard/",
+    "dashboard/": "tests/privacy_finetuner/dashboard/",
 }
 # How many requirements of levels 1 and 2 each section of ASVS 5.0.0 has; they are numbered from 1.
 SECTIONS = {
@@ -39,7 +39,7 @@ def test_every_requirement_has_one_line() -> None:
 def test_every_test_that_is_named_exists() -> None:
     text = DOCUMENT.read_text()
     missing = []
-    for short, name in re.findall(r"`((?:rt|api|pages)/[\w/]+\.py)(?:::(test_\w+))?`", text):
+    for short, name in re.findall(r"`((?:privacy_runtime|api|dashboard)/[\w/]+\.py)(?:::(test_\w+))?`", text):
         root = short.split("/", 1)[0] + "/"
         path = ROOT / (PLACES[root] + short.removeprefix(root))
         if not path.is_file() or (name and f"def {name}(" not in path.read_text()):

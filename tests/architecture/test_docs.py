@@ -178,7 +178,7 @@ def test_every_file_that_is_named_exists(page: Path) -> None:
     named = {name for code in CODE.findall(prose) for name in FILE.findall(code)}
     tree = {
         str(path.relative_to(ROOT))
-        for top in ("src", "tests", "docs", "examples", "benchmarks", "scripts")
+        for top in ("src", "tests", "docs", "deploy", "examples", "benchmarks", "scripts")
         for path in (ROOT / top).rglob("*.*")
     } | {path.name for path in ROOT.iterdir()}
 

@@ -13,13 +13,11 @@ import numpy as np
 import pytest
 import scipy
 import torch
+from tests.privacy_finetuner.assessment.findings import a_finding, written
 from torch import Tensor, nn
 
-from privacy_core.auditing.bounds import EpsilonBound, Method
-from privacy_core.auditing.ceilings import Ceiling
 from privacy_core.auditing.guesses import Tally
 from privacy_core.auditing.one_run import approximate_inverse, one_run_p_value, refutes_trade_off
-from privacy_core.auditing.verdicts import judge
 from privacy_finetuner import PrivacyConfig, PrivacyValidator, PrivateTrainer
 from privacy_finetuner.assessment.audit import audit
 from privacy_finetuner.config import TrainingConfig
@@ -100,32 +98,17 @@ def test_a_witness_does_not_see_in_how_many_pieces_a_sum_was_made(make_model: An
 # The promise -------------------------------------------------------------------------------------
 
 
-def a_report(lower: float, theory: float, delta: float) -> dict[str, Any]:
-    common: dict[str, Any] = {
-        "method": Method.ONE_RUN, "delta": delta, "canaries": 1000, "confidence": 0.95,
-        "choice": "split",
-    }  # fmt: skip
-    bound = EpsilonBound(epsilon=lower, counted=750, guesses=500, correct=400, **common)
-    limit = Ceiling(
-        epsilon=theory, attacker="ideal", trials=100, seed=0, expected=theory / 2,
-        standard_error=0.1, low=0.0, high=theory, **common,
-    )  # fmt: skip
-    finding = judge(bound, theory=theory, ceiling=limit)
-    return {"findings": [json.loads(finding.to_json())]}
-
-
 @pytest.mark.parametrize(
-    ("lower", "theory", "delta", "is_fine"),
-    [(0.1, 4.0, 1e-3, True), (30.0, 90.0, 1e-3, False), (0.1, 4.0, 1e-9, False)],
+    ("correct", "theory", "delta", "is_fine"),
+    [(180, 4.0, 1e-3, True), (200, 8.0, 1e-3, False), (180, 4.0, 1e-9, False)],
     ids=["its own", "of a weaker claim", "of a smaller delta"],
 )
 def test_an_audit_verifies_only_the_promise_that_it_was_held_against(
-    lower: float, theory: float, delta: float, llama_folder: Path, tmp_path: Path, *, is_fine: bool
+    correct: int, theory: float, delta: float, llama_folder: Path, tmp_path: Path, *, is_fine: bool
 ) -> None:
     result = train(llama_folder, tmp_path / "run", audit_canaries=0)
-    history: TrainingHistory = replace(
-        result.training_history, audit=a_report(lower, theory, delta)
-    )
+    report = written(a_finding(correct, theory=theory, delta=delta))
+    history: TrainingHistory = replace(result.training_history, audit={"findings": [report]})
     found = PrivacyValidator().validate_privacy_guarantees(
         result.final_model, history, PRIVACY, "empirical"
     )
@@ -136,9 +119,10 @@ def test_an_audit_verifies_only_the_promise_that_it_was_held_against(
 def test_a_smaller_promise_than_the_audited_one_is_not_verified(
     llama_folder: Path, tmp_path: Path
 ) -> None:
-    """The run costs 4, its audit found 2 of 4, and 1 is what was promised."""
+    """The run costs 4, its audit found 1.4 of 4, and 1 is what was promised."""
     result = train(llama_folder, tmp_path / "run", audit_canaries=0)
-    history = replace(result.training_history, audit=a_report(2.0, 4.0, 1e-3))
+    report = written(a_finding(190, theory=4.0, delta=1e-3))
+    history = replace(result.training_history, audit={"findings": [report]})
     promised = PrivacyConfig(epsilon=1.0, delta=1e-3, accounting_mode="pld")
     found = PrivacyValidator().validate_privacy_guarantees(
         result.final_model, history, promised, "empirical"

@@ -40,7 +40,7 @@ import scipy
 from privacy_core.accounting.gdp import gaussian_delta, gaussian_epsilon, sensitivity_under
 from privacy_core.accounting.loss_distribution import Act, LossSum, LossTail
 from privacy_core.accounting.normal_form import NormalForm, normal_form
-from privacy_core.accounting.pld import PldAccountant, tail_of
+from privacy_core.accounting.pld import PldAccountant, is_hopeless, tail_of
 from privacy_core.dp_events import DpEvent, Gaussian, MixtureOfGaussians, PoissonSampled
 from privacy_core.errors import InvalidParameter
 from privacy_core.guarantee import NeighbouringRelation
@@ -48,6 +48,7 @@ from privacy_core.guarantee import NeighbouringRelation
 _ROUNDING: Final = 1e-9
 _FLOOR_SHARE: Final = 0.1
 _FLOOR_LEAST: Final = 1e-15
+_EXPONENT_MOST: Final = 700.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,9 +134,10 @@ def dominating_gaussian(
     if form.only_gaussian:
         mu = form.gaussian_mu * sensitivity_under(relation)
         return DominatingGaussian(mu=mu, delta_floor=0.0, relation=relation)
-    found = max(
-        _mu_one_way(acts, delta_floor) for acts in PldAccountant().directions(form, relation)
-    )
+    directions = PldAccountant().directions(form, relation)
+    found = math.inf
+    if not is_hopeless(directions, delta_floor):
+        found = max(_mu_one_way(acts, delta_floor) for acts in directions)
     mu = min(found, _mu_without_sampling(form, relation))
     return DominatingGaussian(mu=mu, delta_floor=delta_floor, relation=relation)
 
@@ -188,6 +190,8 @@ def _mu_one_way(acts: tuple[Act, ...], delta_floor: float) -> float:
 
 def _mu_of_corners(tail: LossTail, highest: float, delta_floor: float) -> float:
     """The largest of the mu that the corners up to the loss `highest` ask for."""
+    if tail.log_scale > _EXPONENT_MOST:
+        return math.inf
     last = int(np.searchsorted(tail.losses, highest, side="left")) + 1
     scale = math.exp(tail.log_scale)
     above_p = tail.above_p[:last] * scale * (1 + tail.slack) + tail.lost

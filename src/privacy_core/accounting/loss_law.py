@@ -87,8 +87,6 @@ class Moments:
         known = np.isfinite(log_delta)
         if not known.any():  # almost all mass at one loss
             return float(self.mean[-1])
-        if not known.any():  # losses beyond the floats' reach: the bound is all there is
-            return self.chernoff_epsilon(delta)
         order = np.argsort(log_delta[known])
         return float(np.interp(math.log(delta), log_delta[known][order], self.mean[known][order]))
 

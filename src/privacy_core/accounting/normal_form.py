@@ -77,6 +77,8 @@ _FREE: Final = NormalForm()
 _NOT_PRIVATE: Final = NormalForm(is_private=False)
 _NOISE_LEAST: Final = 1e-3
 """Noise below this is priced as none: epsilon is above 100,000 there, losses leave the floats."""
+_PURE_MOST: Final = 1e9
+"""A pure epsilon above this is priced as infinite, for the same reason."""
 
 
 def normal_form(event: DpEvent) -> NormalForm:  # noqa: C901, PLR0911, PLR0912  # one case per event
@@ -89,7 +91,7 @@ def normal_form(event: DpEvent) -> NormalForm:  # noqa: C901, PLR0911, PLR0912  
         case Gaussian(noise_multiplier):
             return _gaussian(noise_multiplier)
         case Laplace() | DiscreteLaplace() | DiscreteGaussian() | PureDp() | BoundedRange():
-            return _one(event)
+            return _NOT_PRIVATE if _hides_nothing(event) else _one(event)
         case MixtureOfGaussians():
             return _mixture(event)
         case PoissonSampled(probability, inner):
@@ -127,6 +129,21 @@ def _gaussian(noise_multiplier: float) -> NormalForm:
     if noise_multiplier < _NOISE_LEAST:
         return _NOT_PRIVATE
     return NormalForm(gaussian_mu_squared=noise_multiplier**-2)
+
+
+def _hides_nothing(event: DpEvent) -> bool:
+    """Whether the losses of a release are beyond what floats can add up."""
+    match event:
+        case Laplace(scale):
+            return scale * _PURE_MOST < 1
+        case DiscreteLaplace(scale, sensitivity):
+            return scale * _PURE_MOST < sensitivity
+        case DiscreteGaussian(sigma, sensitivity):
+            return sigma < _NOISE_LEAST * sensitivity
+        case PureDp(epsilon) | BoundedRange(epsilon):
+            return epsilon > _PURE_MOST
+        case _:
+            return False
 
 
 def _one(event: DpEvent) -> NormalForm:

@@ -15,6 +15,8 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+
 from privacy_core.accounting.dominating_pairs import (
     DominatingPair,
     ExchangePair,
@@ -25,7 +27,13 @@ from privacy_core.accounting.dominating_pairs import (
     WithoutReplacementPair,
 )
 from privacy_core.accounting.gdp import gaussian_delta, gaussian_epsilon, sensitivity_under
-from privacy_core.accounting.loss_distribution import Act, LossSum, rough_bound, rough_moments
+from privacy_core.accounting.loss_distribution import (
+    Act,
+    LossSum,
+    lies_above,
+    rough_bound,
+    rough_moments,
+)
 from privacy_core.accounting.normal_form import NormalForm, describe
 from privacy_core.accounting.rdp import RdpAccountant, pure_epsilon
 from privacy_core.accounting.truncation import truncation_of
@@ -53,12 +61,16 @@ _TAIL: Final = 1e-7
 _TINY_DELTA: Final = 1e-10
 _DELTA_LEAST: Final = 1e-280
 _HUGE_EPSILON: Final = 100.0
+HOPELESS_EPSILON: Final = 1e3
+"""Above it nothing is hidden from anybody, and a quick bound is as good as a tight one."""
 _SIGMA_MOST: Final = 1e6
 
 
 @dataclass(frozen=True, slots=True)
 class PldAccountant:
     """Tight upper bounds by numerical composition; never above the Renyi bound where delta is tiny.
+
+    An epsilon above a thousand is the Renyi bound, and a delta above 0.999 may be rounded up to 1.
 
     `accuracy` is the relative error of epsilon to aim at; the figure stays an upper bound whatever
     it is.
@@ -73,6 +85,12 @@ class PldAccountant:
             return gaussian_epsilon(form.gaussian_mu * sensitivity_under(relation), delta)
         directions = self.directions(form, relation)
         bound = pure_epsilon(form, relation)
+        if delta > 0 and is_hopeless(directions, delta):
+            with np.errstate(all="ignore"):
+                quick = [rough_bound(acts, delta) for acts in directions]
+            # What floats cannot hold is infinite.
+            known = math.inf if any(math.isnan(found) for found in quick) else max(quick)
+            return min(bound, known, self._renyi_epsilon(form, delta, relation))
         if delta > 0:
             tight = 0.0
             for acts in directions:
@@ -92,6 +110,8 @@ class PldAccountant:
         directions = self.directions(form, relation)
         if epsilon >= pure_epsilon(form, relation):
             return 0.0
+        if any(lies_above(acts, epsilon) for acts in directions):
+            return 1.0
         tight = max(self._delta_one_way(acts, epsilon) for acts in directions)
         if _has_range(form):
             tight = min(tight, RdpAccountant().delta(form, epsilon, relation))
@@ -180,6 +200,14 @@ class PldAccountant:
             if found > 0.1 * expected or expected == _DELTA_LEAST:
                 return found
             expected = max(_DELTA_LEAST, found)
+
+
+def is_hopeless(directions: tuple[tuple[Act, ...], ...], delta: float) -> bool:
+    """Whether so little is hidden that a tight price would cost minutes and help nobody."""
+    with np.errstate(all="ignore"):
+        return any(
+            not rough_moments(acts).rough_epsilon(delta) <= HOPELESS_EPSILON for acts in directions
+        )
 
 
 def tail_of(acts: tuple[Act, ...], delta: float) -> float:

@@ -55,6 +55,8 @@ ORDERS: Final[tuple[float, ...]] = (
 _ORDERS: Final = np.array(ORDERS)
 _FRACTIONAL: Final = _ORDERS < 11
 _ROUNDING: Final = 1e-10
+_SURE_LEAST: Final = 2e-16
+"""What a probability that rounds to 1 may lack."""
 _SAFE: Final = 600.0
 _REACH: Final = 13.0
 _POINTS_MAX: Final = 1_000_000
@@ -387,7 +389,7 @@ def _truncated(event: TruncatedPoissonSampled, relation: NeighbouringRelation) -
         return whole
     halved = sampled(cut.inclusion_probability, sigma / 2)
     both: Vector = np.logaddexp(
-        math.log1p(-cut.probability) + (_ORDERS - 1) * whole,
+        math.log(max(1 - cut.probability, _SURE_LEAST)) + (_ORDERS - 1) * whole,
         math.log(cut.probability) + (_ORDERS - 1) * halved,
     ) / (_ORDERS - 1)
     return np.maximum(both, 0.0)

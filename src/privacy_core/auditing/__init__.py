@@ -20,14 +20,19 @@ from privacy_core.auditing.bounds import (
     one_run_f_dp_epsilon,
 )
 from privacy_core.auditing.canaries import CoinPlan, StepScores, step_log_likelihood_ratio
-from privacy_core.auditing.ceilings import Ceiling, WhiteBox, ceiling, white_box_ceiling
+from privacy_core.auditing.ceilings import (
+    Ceiling,
+    ceiling,
+    simulated_again,
+    white_box_ceiling,
+)
 from privacy_core.auditing.exposure import (
     Exposure,
     exposure,
     extrapolated_exposure,
     sampled_exposure,
 )
-from privacy_core.auditing.guesses import Bonferroni, Choice, Ranks, Split
+from privacy_core.auditing.guesses import Bonferroni, Choice, NamedThreshold, Ranks, Split
 from privacy_core.auditing.rates import (
     Interval,
     TruePositives,
@@ -38,6 +43,7 @@ from privacy_core.auditing.rates import (
     paired_difference,
     tpr_at_fpr,
 )
+from privacy_core.auditing.step_laws import WhiteBox
 from privacy_core.auditing.verdicts import AuditFinding, Verdict, judge
 
 __all__ = [
@@ -51,6 +57,7 @@ __all__ = [
     "Exposure",
     "Interval",
     "Method",
+    "NamedThreshold",
     "Ranks",
     "Shape",
     "Split",
@@ -73,6 +80,7 @@ __all__ = [
     "one_run_f_dp_epsilon",
     "paired_difference",
     "sampled_exposure",
+    "simulated_again",
     "step_log_likelihood_ratio",
     "tpr_at_fpr",
     "white_box_ceiling",

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, TypeAlias
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -26,13 +26,17 @@ import numpy.typing as npt
 from privacy_core.accounting.gdp import gaussian_epsilon
 from privacy_core.auditing.chance import Chance
 from privacy_core.auditing.contingency import Contingency
-from privacy_core.auditing.guesses import Choice, Split, Tally, checked, cut, tallies
-from privacy_core.auditing.one_run import (
-    approximate_inverse,
-    gaussian_inverse,
-    one_run_lower_bound,
-    refutes_trade_off,
+from privacy_core.auditing.guesses import (
+    AnyChoice,
+    Choice,
+    NamedThreshold,
+    Split,
+    Tally,
+    checked,
+    cut,
+    tallies,
 )
+from privacy_core.auditing.one_run import one_run_lower_bound, trade_off_lower_bound
 from privacy_core.errors import InvalidParameter
 
 Vector = npt.NDArray[np.float64]
@@ -44,9 +48,6 @@ INDEPENDENT: Final = "canaries are independent trials"
 FLOOR_SHARE: Final = 0.1
 """As in `accounting.gdp_epsilon_bound`."""
 
-_CLAIMS: Final = 33
-_MOST_EPSILON: Final = 64.0
-_MOST_MU: Final = 12.0
 _THRESHOLDS: Final = 64
 
 
@@ -75,6 +76,9 @@ class EpsilonBound:
 
     `assumes` is empty for a bound that holds for every mechanism. `mu` is set where the shape is
     Gaussian: the run is not mu'-GDP (except with probability `delta_floor`) for any mu' below it.
+    `level` is the share of 1 - confidence that this bound may use, `counts` the members found, all
+    members, others found and all others, where the bound is of rates. With them everything here
+    follows from `choice` and the counts: `recount` does it again.
     """
 
     method: Method
@@ -85,10 +89,12 @@ class EpsilonBound:
     counted: int
     guesses: int
     correct: int
-    choice: str
+    choice: AnyChoice
+    level: float = 1.0
     assumes: tuple[str, ...] = ()
     mu: float | None = None
     delta_floor: float = 0.0
+    counts: tuple[int, int, int, int] | None = None
 
     @property
     def is_certified(self) -> bool:
@@ -137,7 +143,7 @@ def one_run_epsilon(
         for tally in tallies(scores, included, picked)
     ]
     epsilon, tally = max(found, key=lambda pair: pair[0])
-    return _bound(Method.ONE_RUN, epsilon, tally, len(scores), delta, confidence, str(picked))
+    return _bound(Method.ONE_RUN, epsilon, tally, len(scores), delta, confidence, picked)
 
 
 def one_run_f_dp_epsilon(
@@ -175,17 +181,15 @@ def one_run_f_dp_epsilon(
     if not 0 <= floor < max(delta, 1e-300):
         raise InvalidParameter("delta_floor", found=floor, expected=f"in [0, {delta:g})")
 
-    def refuted(tally: Tally) -> _Refutes:
-        by = gaussian_inverse if gaussian else approximate_inverse
-        part = floor if gaussian else delta
-        return lambda claims: refutes_trade_off(tally, by(claims, part), significance * tally.level)
-
-    most, best = _MOST_MU if gaussian else _MOST_EPSILON, (-1.0, Tally(len(scores), 0, 0))
-    for tally in tallies(scores, included, picked):
-        claim = _largest_refuted(refuted(tally), most)
-        if claim > best[0]:
-            best = (claim, tally)
-    claim, tally = best
+    part = floor if gaussian else delta
+    found = [
+        (
+            trade_off_lower_bound(tally, part, significance * tally.level, is_gaussian=gaussian),
+            tally,
+        )
+        for tally in tallies(scores, included, picked)
+    ]
+    claim, tally = max(found, key=lambda pair: pair[0])
     epsilon = gaussian_epsilon(claim, delta) if gaussian else claim
     return _bound(
         Method.F_DP,
@@ -194,7 +198,7 @@ def one_run_f_dp_epsilon(
         len(scores),
         delta,
         confidence,
-        str(picked),
+        picked,
         assumes=(GAUSSIAN_SHAPE,) if gaussian else (),
         mu=claim if gaussian else None,
         delta_floor=floor if gaussian else 0.0,
@@ -232,7 +236,7 @@ def clopper_pearson_epsilon(
     (arXiv:2101.04535).
     """
     significance = _significance(delta, confidence)
-    counts, label = _counts_at_threshold(
+    counts, picked = _counts_at_threshold(
         scores, included, choice, lambda c: c.epsilon(delta, significance)
     )
     return _bound(
@@ -242,8 +246,9 @@ def clopper_pearson_epsilon(
         len(scores),
         delta,
         confidence,
-        label,
+        picked,
         assumes=() if independent else (INDEPENDENT,),
+        counts=counts.counts,
     )
 
 
@@ -264,7 +269,7 @@ def gaussian_estimate(
     Source: Nasr et al. 2023 (arXiv:2302.07956); Dong, Roth & Su 2022 (arXiv:1905.02383).
     """
     significance = _significance(delta, confidence, positive=True)
-    counts, label = _counts_at_threshold(scores, included, choice, lambda c: c.mu(significance))
+    counts, picked = _counts_at_threshold(scores, included, choice, lambda c: c.mu(significance))
     mu = max(0.0, counts.mu(significance))
     return _bound(
         Method.GAUSSIAN_ESTIMATE,
@@ -273,13 +278,11 @@ def gaussian_estimate(
         len(scores),
         delta,
         confidence,
-        label,
+        picked,
         assumes=(GAUSSIAN_SHAPE, INDEPENDENT),
         mu=mu,
+        counts=counts.counts,
     )
-
-
-_Refutes: TypeAlias = Callable[[Vector], npt.NDArray[np.bool_]]
 
 
 def _counts_at_threshold(
@@ -287,12 +290,11 @@ def _counts_at_threshold(
     included: Coins,
     choice: Split | float | None,
     value: Callable[[Contingency], float],
-) -> tuple[Contingency, str]:
+) -> tuple[Contingency, AnyChoice]:
     values, coins = checked(scores, included)
     if isinstance(choice, float | int) and not isinstance(choice, bool):
-        return Contingency.at(
-            float(choice), values, coins
-        ), f"threshold {choice:g} named beforehand"
+        named = NamedThreshold(float(choice))
+        return Contingency.at(named.value, values, coins), named
     picked = Split() if choice is None else choice
     if not isinstance(picked, Split):
         raise InvalidParameter("choice", found=picked, expected="a Split or a threshold")
@@ -304,22 +306,7 @@ def _counts_at_threshold(
     # Where several thresholds certify nothing, the raw rates say which one promises most.
     promises = [(value(count), count.advantage) for count in counts]
     best = float(trials[promises.index(max(promises))])
-    return Contingency.at(best, values[first:], coins[first:]), str(picked)
-
-
-def _largest_refuted(refuted: _Refutes, most: float) -> float:
-    """The largest claim that is refuted, up to `most`, rounded down; 0 if none is."""
-    low, high = 0.0, most
-    for _ in range(4):
-        claims = np.linspace(low, high, _CLAIMS)
-        refusals = refuted(claims)
-        survivors = np.flatnonzero(~refusals)
-        if len(survivors) == 0:
-            return high
-        if survivors[0] == 0:
-            return low
-        low, high = float(claims[survivors[0] - 1]), float(claims[survivors[0]])
-    return low
+    return Contingency.at(best, values[first:], coins[first:]), picked
 
 
 def _bound(  # noqa: PLR0913 -- one place that fills the value
@@ -329,11 +316,12 @@ def _bound(  # noqa: PLR0913 -- one place that fills the value
     canaries: int,
     delta: float,
     confidence: float,
-    choice: str,
+    choice: AnyChoice,
     *,
     assumes: tuple[str, ...] = (),
     mu: float | None = None,
     delta_floor: float = 0.0,
+    counts: tuple[int, int, int, int] | None = None,
 ) -> EpsilonBound:
     return EpsilonBound(
         method=method,
@@ -345,9 +333,11 @@ def _bound(  # noqa: PLR0913 -- one place that fills the value
         guesses=tally.guesses,
         correct=tally.correct,
         choice=choice,
+        level=tally.level,
         assumes=assumes,
         mu=mu,
         delta_floor=delta_floor,
+        counts=counts,
     )
 
 

@@ -1,12 +1,15 @@
 """What an audit of a given size could have found at most.
 
 "We found epsilon > 0.3" says nothing without "and could not have found more than 2". The ceiling is
-the lower bound that an ideal attacker gets on the worst mechanism with exactly the claimed epsilon:
+the lower bound that an ideal attacker gets on a Gaussian release of exactly the claimed epsilon:
 m canaries that do not disturb each other, each answered by one Gaussian of the right mu, and the
 same statistics. It is simulated, seeded, and shown with its simulation error.
 
-The ideal Gaussian is the worst case for full-batch releases. With Poisson sampling the attacker who
-sees every step has less to go on; `white_box_ceiling` simulates exactly that run.
+One Gaussian is what a full-batch release of DP-SGD is, and near what dominates every other. It is
+not the worst of all mechanisms with that epsilon: randomised response gives its attacker more, as
+it has the same epsilon at every delta. With Poisson sampling the attacker who
+sees every step has less to go on; `white_box_ceiling` draws scores from their law in exactly that
+run (`step_laws`). A ceiling carries what it was simulated from: `simulated_again` repeats it.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -28,9 +31,9 @@ from privacy_core.auditing.bounds import (
     one_run_epsilon,
     one_run_f_dp_epsilon,
 )
-from privacy_core.auditing.canaries import StepScores
 from privacy_core.auditing.chance import Chance
-from privacy_core.auditing.guesses import Choice, Split
+from privacy_core.auditing.guesses import AnyChoice, Bonferroni, Choice, Ranks, Split
+from privacy_core.auditing.step_laws import WhiteBox, score_laws
 from privacy_core.errors import InvalidParameter
 
 Vector = npt.NDArray[np.float64]
@@ -46,7 +49,7 @@ class Ceiling:
     """The bound an ideal attacker gets, over `trials` simulated audits.
 
     `expected` is the mean, with `standard_error` from the simulation; nine audits in ten are
-    between `low` and `high`.
+    between `low` and `high`. `run` is what a white-box attacker watched, else `None`.
     """
 
     method: Method
@@ -54,39 +57,27 @@ class Ceiling:
     delta: float
     canaries: int
     confidence: float
-    choice: str
-    attacker: str
+    choice: AnyChoice
     trials: int
     seed: int
     expected: float
     standard_error: float
     low: float
     high: float
+    run: WhiteBox | None = None
+
+    @property
+    def attacker(self) -> str:
+        """What the attacker sees, in words."""
+        if self.run is None:
+            return "one Gaussian"
+        return "every step, " + ("likelihood ratio" if self.run.likelihood_ratio else "plain sum")
 
     def __str__(self) -> str:
         return (
             f"an ideal attacker ({self.attacker}) with {self.canaries} canaries certifies "
             f"{self.expected:.2f} +- {self.standard_error:.2f} of epsilon {self.epsilon:.3g}"
         )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WhiteBox:
-    """A run of DP-SGD with Poisson sampling, as an auditor who sees every noisy sum meets it.
-
-    Args:
-        noise_multiplier: sigma.
-        sample_rate: q.
-        steps: T.
-        epsilon: the accountant's price of the run, at the delta of the audit; it is only quoted.
-        likelihood_ratio: score by the likelihood ratio of each step; False: by the plain sum.
-    """
-
-    noise_multiplier: float
-    sample_rate: float
-    steps: int
-    epsilon: float
-    likelihood_ratio: bool = True
 
 
 def mu_of_claim(epsilon: float, delta: float) -> float:
@@ -106,22 +97,6 @@ def ideal_scores(canaries: int, mu: float, chance: Chance) -> tuple[Vector, Coin
     """Scores of an ideal attacker: N(mu, 1) for canaries that are in, N(0, 1) for the others."""
     included = chance.uniforms(canaries) < 0.5
     return chance.normals(canaries) + mu * included, included
-
-
-def white_box_scores(canaries: int, run: WhiteBox, chance: Chance) -> tuple[StepScores, Coins]:
-    """Play a run for canaries with orthogonal gradients of full norm: the worst that DP-SGD admits.
-
-    Each step, each canary that is in is sampled with probability q; the noisy sum's projection on
-    its direction is 1 if it was sampled, else 0, plus N(0, sigma^2).
-    """
-    included = chance.uniforms(canaries) < 0.5
-    scores = StepScores(
-        canaries, noise_multiplier=run.noise_multiplier, sample_rate=run.sample_rate
-    )
-    for _ in range(run.steps):
-        sampled = included & (chance.uniforms(canaries) < run.sample_rate)
-        scores.add(sampled + run.noise_multiplier * chance.normals(canaries))
-    return scores, included
 
 
 def ceiling(
@@ -154,9 +129,7 @@ def ceiling(
     picked = Split() if choice is None else choice
     bound = _bound_by(Method(method), delta, confidence, picked)
     found = _play(bound, lambda chance: ideal_scores(canaries, mu, chance), trials, seed)
-    return _summary(
-        found, Method(method), epsilon, delta, canaries, confidence, picked, "one Gaussian", seed
-    )
+    return _summary(found, Method(method), epsilon, delta, canaries, confidence, picked, None, seed)
 
 
 def white_box_ceiling(
@@ -167,10 +140,12 @@ def white_box_ceiling(
     method: Method | str = Method.ONE_RUN,
     confidence: float = 0.95,
     choice: Choice | None = None,
-    trials: int = 20,
+    trials: int = 100,
     seed: int = 0,
 ) -> Ceiling:
     """What an attacker who sees every step certifies on this very run of DP-SGD.
+
+    The canaries have orthogonal gradients of full norm: the worst that DP-SGD admits.
 
     Args:
         run: noise multiplier, sampling rate, steps, price, and the score.
@@ -179,21 +154,48 @@ def white_box_ceiling(
         method: how the bound is found.
         confidence: of each simulated audit.
         choice: as in `bounds`.
-        trials: simulated audits, >= 10; each draws steps x canaries normals.
+        trials: simulated audits, >= 10.
         seed: public.
+
+    Raises:
+        InvalidParameter: an argument is outside its domain, or the run hides nothing.
     """
     picked = Split() if choice is None else choice
     bound = _bound_by(Method(method), delta, confidence, picked)
+    laws = score_laws(run)
 
     def game(chance: Chance) -> tuple[Vector, Coins]:
-        scores, included = white_box_scores(canaries, run, chance)
-        return (scores.likelihood_ratio if run.likelihood_ratio else scores.dot_product), included
+        included = chance.uniforms(canaries) < 0.5
+        return laws.draw(included, chance), included
 
-    attacker = "every step, " + ("likelihood ratio" if run.likelihood_ratio else "plain sum")
     found = _play(bound, game, trials, seed)
     return _summary(
-        found, Method(method), run.epsilon, delta, canaries, confidence, picked, attacker, seed
+        found, Method(method), run.epsilon, delta, canaries, confidence, picked, run, seed
     )
+
+
+def simulated_again(found: Ceiling) -> Ceiling:
+    """The ceiling that follows from what this one says it was simulated from.
+
+    Raises:
+        InvalidParameter: an argument is outside its domain.
+    """
+    if not isinstance(found.choice, Ranks | Split | Bonferroni):
+        raise InvalidParameter("ceiling.choice", found=str(found.choice), expected="a Choice")
+    shared: dict[str, Any] = {
+        "method": found.method,
+        "confidence": found.confidence,
+        "choice": found.choice,
+        "trials": found.trials,
+        "seed": found.seed,
+    }
+    if found.run is None:
+        return ceiling(found.epsilon, found.delta, found.canaries, **shared)
+    if found.run.epsilon != found.epsilon:
+        raise InvalidParameter(
+            "ceiling.run.epsilon", found=found.run.epsilon, expected=f"{found.epsilon}"
+        )
+    return white_box_ceiling(found.run, found.delta, found.canaries, **shared)
 
 
 def _bound_by(
@@ -234,7 +236,7 @@ def _summary(  # noqa: PLR0913, PLR0917 -- one place that fills the value
     canaries: int,
     confidence: float,
     choice: Choice,
-    attacker: str,
+    run: WhiteBox | None,
     seed: int,
 ) -> Ceiling:
     low, high = np.quantile(found, [0.05, 0.95])
@@ -244,12 +246,12 @@ def _summary(  # noqa: PLR0913, PLR0917 -- one place that fills the value
         delta=delta,
         canaries=canaries,
         confidence=confidence,
-        choice=str(choice),
-        attacker=attacker,
+        choice=choice,
         trials=len(found),
         seed=seed,
         expected=float(np.mean(found)),
         standard_error=float(np.std(found, ddof=1) / math.sqrt(len(found))),
         low=float(low),
         high=float(high),
+        run=run,
     )

@@ -33,6 +33,11 @@ class Contingency:
         return cls(true, members, int(np.sum(positive)) - true, len(included) - members)
 
     @property
+    def counts(self) -> tuple[int, int, int, int]:
+        """The four numbers."""
+        return self.true, self.members, self.false, self.others
+
+    @property
     def tally(self) -> Tally:
         """All rows as guesses."""
         rows = self.members + self.others

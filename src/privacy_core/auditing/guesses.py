@@ -12,6 +12,9 @@ choice        how                                                        what it
 `Ranks`       the pair is named beforehand                               nothing
 ============  =========================================================  =======================
 
+Bounds that look at one threshold take a `Split`, or a `NamedThreshold`. A choice is a value that
+can be written down (`choice_to_json`), so that whoever reads an audit can count it again.
+
 Which canaries choose, and how ties are broken, comes from a public seed and never from the answers
 or from the order of the rows.
 
@@ -20,8 +23,10 @@ Source: Steinke, Nasr & Jagielski 2023 (arXiv:2305.08846), Algorithm 1 (k+, k-).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final, TypeAlias
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -92,7 +97,55 @@ class Bonferroni:
         return f"all pairs of {self.steps} sizes, level divided (ties by seed {self.seed})"
 
 
+@dataclass(frozen=True, slots=True)
+class NamedThreshold:
+    """Scores of `value` or more are taken for trained on; named before the scores were seen."""
+
+    value: float
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.value):
+            raise InvalidParameter("threshold", found=self.value, expected="a finite number")
+
+    def __str__(self) -> str:
+        return f"threshold {self.value:g} named beforehand"
+
+
 Choice: TypeAlias = Ranks | Split | Bonferroni
+AnyChoice: TypeAlias = Choice | NamedThreshold
+
+_KINDS: Final[Mapping[str, type[AnyChoice]]] = {
+    "ranks": Ranks,
+    "split": Split,
+    "bonferroni": Bonferroni,
+    "threshold": NamedThreshold,
+}
+
+
+def choice_to_json(choice: AnyChoice) -> dict[str, Any]:
+    """A choice as JSON-ready data."""
+    kind = next(name for name, made in _KINDS.items() if type(choice) is made)
+    return {"kind": kind, **asdict(choice)}
+
+
+def choice_from_json(data: Mapping[str, Any]) -> AnyChoice:
+    """Read what `choice_to_json` wrote.
+
+    Raises:
+        InvalidParameter: it is no choice, or a field is missing, surplus or of another kind.
+    """
+    expected = f"a choice of kind {', '.join(_KINDS)}, with its own fields"
+    fields = dict(data)
+    made = _KINDS.get(str(fields.pop("kind", "")))
+    usual = {} if made is None else {f.name: f.type for f in made.__dataclass_fields__.values()}
+    kinds = {"int": int, "float": int | float, "bool": bool}
+    if made is None or set(fields) != set(usual):
+        raise InvalidParameter("choice", found="other fields", expected=expected)
+    for name, value in fields.items():
+        is_flag = usual[name] == "bool"
+        if isinstance(value, bool) is not is_flag or not isinstance(value, kinds[str(usual[name])]):
+            raise InvalidParameter(f"choice.{name}", found="another kind", expected=expected)
+    return made(**fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +201,13 @@ def tallies(scores: Vector, included: Coins, choice: Choice) -> tuple[Tally, ...
         case Bonferroni(steps=steps):
             pairs = _pairs(_sizes(len(values), steps))
             return tuple(_tally(values, coins, a, b, 1 / len(pairs)) for a, b in pairs)
+
+
+def hypotheses(choice: Choice, canaries: int) -> int:
+    """How many tallies a choice makes of so many canaries: the error is divided among them."""
+    if isinstance(choice, Bonferroni):
+        return len(_pairs(_sizes(canaries, choice.steps)))
+    return 1
 
 
 def cut(canaries: int, fraction: float) -> int:

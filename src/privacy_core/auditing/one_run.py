@@ -8,6 +8,8 @@ one run may depend on each other in any way.
 - `one_run_p_value`: Steinke, Nasr & Jagielski 2023 (arXiv:2305.08846), Theorem 5.2.
 - `refutes_trade_off`: Mahloujifar, Melis & Chaudhuri 2024 (arXiv:2410.22235).
 
+`one_run_lower_bound` and `trade_off_lower_bound` turn them into the largest claim that is refuted.
+
 Both are conditional on a number of guesses that was fixed before the answers were seen.
 """
 
@@ -29,6 +31,10 @@ _SURE = 0.5
 """Above it the theorem's sum is not relied upon."""
 _GRID: Final = 257
 _ROUNDING: Final = 1e-9
+_CLAIMS: Final = 33
+_ROUNDS: Final = 4
+MOST_EPSILON: Final = 64.0
+MOST_MU: Final = 12.0
 
 InverseBlowUp = Callable[[Vector], Vector]
 """For probabilities y under one coin, the least probability under the other: one entry a claim."""
@@ -132,6 +138,32 @@ def refutes_trade_off(
         right = np.minimum(right + i / (total - i) * growth, 1.0)
         wrong = raised
     return np.asarray(right + wrong > total / tally.canaries)
+
+
+def trade_off_lower_bound(
+    tally: Tally, part: float, significance: float, *, is_gaussian: bool
+) -> float:
+    """The largest claim of a family that is refuted with all smaller ones, rounded down; 0 if none.
+
+    Args:
+        tally: what was counted.
+        part: of a claim of Gaussian shape the `delta_floor`, else the delta.
+        significance: in (0, 1).
+        is_gaussian: the claims are mu-GDP (up to `MOST_MU`), else (epsilon, delta)-DP (up to
+            `MOST_EPSILON`).
+    """
+    inverse = gaussian_inverse if is_gaussian else approximate_inverse
+    low, high = 0.0, MOST_MU if is_gaussian else MOST_EPSILON
+    for _ in range(_ROUNDS):
+        claims = np.linspace(low, high, _CLAIMS)
+        refusals = refutes_trade_off(tally, inverse(claims, part), significance)
+        survivors = np.flatnonzero(~refusals)
+        if len(survivors) == 0:
+            return high
+        if survivors[0] == 0:
+            return low
+        low, high = float(claims[survivors[0] - 1]), float(claims[survivors[0]])
+    return low
 
 
 def gaussian_inverse(mu: Vector, delta_floor: float = 0.0) -> InverseBlowUp:

@@ -15,18 +15,22 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import operator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, Self
 
 from privacy_core.auditing.bounds import GAUSSIAN_SHAPE, EpsilonBound, Method
 from privacy_core.auditing.ceilings import Ceiling
+from privacy_core.auditing.guesses import choice_from_json, choice_to_json
+from privacy_core.auditing.recount import require_counted
+from privacy_core.auditing.step_laws import WhiteBox
 from privacy_core.errors import InvalidParameter
 
 ENOUGH: Final = 0.25
 """The share of the claim that the ceiling must reach for an audit to mean anything."""
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 
 
 class Verdict(StrEnum):
@@ -96,11 +100,14 @@ class AuditFinding:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Read what `to_json` wrote, and judge it again.
+        """Read what `to_json` wrote, count the bound again from its guesses, and judge it again.
+
+        The ceiling is taken as written: `ceilings.simulated_again` repeats its simulation.
 
         Raises:
-            InvalidParameter: it is not a finding of this version, its verdict or its text are not
-                those of its numbers, or bound and ceiling are of different audits.
+            InvalidParameter: it is not a finding of this version, its bound is not what its counts
+                come to, its verdict or its text are not those of its numbers, or bound and ceiling
+                are of different audits.
         """
         expected = f"an audit finding of version {_VERSION}"
         try:
@@ -109,7 +116,8 @@ class AuditFinding:
                 raise InvalidParameter("finding", found=data["version"], expected=expected)
             bound = EpsilonBound(**_read(data["bound"]))
             limit = Ceiling(**_read(data["ceiling"]))
-            theory, verdict = float(data["theory"]), Verdict(data["verdict"])
+            theory, verdict = _claim(data["theory"]), Verdict(data["verdict"])
+            require_counted(bound)
             _require_alike(bound, limit)
             finding = cls(verdict=verdict, bound=bound, theory=theory, ceiling=limit)
             follows = _verdict(bound, theory, limit) is verdict and data["text"] == finding.text
@@ -147,7 +155,7 @@ def judge(
             `theory_gaussian` is missing. Nothing was judged.
     """
     _require_alike(bound, ceiling)
-    claim = theory
+    claim = _claim(theory)
     if GAUSSIAN_SHAPE in bound.assumes:
         if theory_gaussian is None:
             raise InvalidParameter(
@@ -156,11 +164,18 @@ def judge(
                 expected="the price of the dominating Gaussian (accounting.gdp_epsilon_bound), "
                 "since the bound is of Gaussian shape",
             )
-        claim = theory_gaussian
-    if math.isnan(claim) or claim < 0:
-        raise InvalidParameter("theory", found=claim, expected="a number >= 0 or inf")
+        claim = _claim(theory_gaussian)
     verdict = _verdict(bound, claim, ceiling)
     return AuditFinding(verdict=verdict, bound=bound, theory=claim, ceiling=ceiling)
+
+
+def _claim(value: Any) -> float:
+    """A claim as a number: nan is none, since nothing is above it and everything "consistent"."""
+    claim = math.inf if value == "inf" else value
+    is_number = isinstance(claim, int | float) and not isinstance(claim, bool)
+    if not is_number or not claim >= 0:
+        raise InvalidParameter("theory", found=value, expected="a number >= 0 or inf")
+    return float(claim)
 
 
 def _require_alike(bound: EpsilonBound, ceiling: Ceiling) -> None:
@@ -190,14 +205,38 @@ def _number(value: float) -> float | str:
 
 def _plain(value: EpsilonBound | Ceiling) -> dict[str, Any]:
     return {
-        name: _number(item) if isinstance(item, float) else item
-        for name, item in dataclasses.asdict(value).items()
+        **_numbers(dataclasses.asdict(value)),
+        "choice": choice_to_json(value.choice),
+    }
+
+
+def _numbers(data: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: _numbers(item)
+        if isinstance(item, dict)
+        else _number(item)
+        if isinstance(item, float)
+        else item
+        for name, item in data.items()
     }
 
 
 def _read(data: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a bound or a ceiling. What is no number of the right kind is refused."""
     fields: dict[str, Any] = {k: math.inf if v == "inf" else v for k, v in data.items()}
     fields["method"] = Method(fields["method"])
+    fields["choice"] = choice_from_json(fields["choice"])
+    for name in ("canaries", "counted", "guesses", "correct", "trials", "seed"):
+        if name in fields and (isinstance(fields[name], bool) or not isinstance(fields[name], int)):
+            raise InvalidParameter(name, found=type(fields[name]).__name__, expected="a count")
     if "assumes" in fields:
         fields["assumes"] = tuple(fields["assumes"])
+    if fields.get("counts") is not None:
+        true, members, false, others = (operator.index(count) for count in fields["counts"])
+        fields["counts"] = (true, members, false, others)
+    if fields.get("run") is not None:
+        watched: dict[str, Any] = dict(fields["run"])
+        if watched.get("epsilon") == "inf":
+            watched["epsilon"] = math.inf
+        fields["run"] = WhiteBox(**watched)
     return fields

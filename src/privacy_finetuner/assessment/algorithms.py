@@ -160,7 +160,7 @@ class NovelAlgorithms:
             dataset: private records.
             privacy_constraints: what may be spent, and the least utility.
             utility_metric: `accuracy`; a loss would have no interval.
-            tokenizer: of a model object.
+            tokenizer: of a model object; by default the one saved where it came from.
             public_dataset: score on these for nothing, instead of on private records held out.
             output_dir: a folder for each model.
             device: as of `PrivateTrainer`.
@@ -170,11 +170,12 @@ class NovelAlgorithms:
         Raises:
             ConfigurationError, DatasetError: nothing was spent.
         """
+        from privacy_finetuner.assessment.benchmark_runs import tokenizer_of
         from privacy_finetuner.assessment.optimization import Comparison, compare
 
         comparison = Comparison(
             model=model,
-            tokenizer=tokenizer,
+            tokenizer=tokenizer_of(model, tokenizer),
             dataset=dataset,
             constraints=privacy_constraints,
             metric=utility_metric,

@@ -47,6 +47,7 @@ from privacy_core.auditing import (
     tpr_at_fpr,
     white_box_ceiling,
 )
+from privacy_core.errors import InvalidParameter
 from privacy_core.guarantee import NeighbouringRelation
 from privacy_finetuner.assessment.evidence import faults_of_weights, read_evidence
 from privacy_finetuner.errors import CheckpointError, ConfigurationError
@@ -57,8 +58,6 @@ from privacy_finetuner.training.plan import DPTrainingPlan
 AUDIT_VERSION: Final = 1
 _FLOOR_SHARE: Final = 0.1
 _TRIALS: Final = 100
-_NORMALS: Final = 2e7
-"""Random numbers that the simulation of a white-box ceiling may draw: some seconds."""
 _FPR: Final = 0.01
 _BETWEEN: Final = NeighbouringRelation.ADD_OR_REMOVE_ONE
 
@@ -136,6 +135,7 @@ class Audit:
             "findings": [json.loads(finding.to_json()) for finding in self.findings],
             "gaussian_estimate": {
                 **asdict(self.estimate),
+                "choice": str(self.estimate.choice),
                 "label": "an estimate, not a bound: it assumes a Gaussian shape and independence",
             },
             "auc": asdict(self.auc),
@@ -242,24 +242,27 @@ def ceiling_of(
 ) -> Ceiling:
     """What an ideal attacker with these canaries certifies on a run that is what it claims.
 
-    White-box: this very run is simulated, as many trials as fit in some seconds. Black-box: one
-    Gaussian release of the same epsilon, which no final model can exceed.
+    White-box: on this very run, by the law of its scores. Black-box, and where that law spans too
+    much: one Gaussian release of the same epsilon, far more than a final model shows.
     """
     shared: dict[str, Any] = {
         "method": bound.method,
         "confidence": bound.confidence,
         "choice": choice,
+        "trials": _TRIALS,
     }
-    trials = min(_TRIALS, int(_NORMALS / (2 * plan.steps * seal.count)))
-    if not seal.is_white_box or trials < 10 or math.isinf(theory):
-        return ceiling(theory, plan.delta, seal.count, trials=_TRIALS, **shared)
-    run = WhiteBox(
-        noise_multiplier=plan.gradient_noise_multiplier,
-        sample_rate=plan.sampling_probability,
-        steps=plan.steps,
-        epsilon=theory,
-    )
-    return white_box_ceiling(run, plan.delta, seal.count, trials=trials, **shared)
+    if seal.is_white_box and math.isfinite(theory):
+        try:
+            run = WhiteBox(
+                noise_multiplier=plan.gradient_noise_multiplier,
+                sample_rate=plan.sampling_probability,
+                steps=plan.steps,
+                epsilon=theory,
+            )
+            return white_box_ceiling(run, plan.delta, seal.count, **shared)
+        except InvalidParameter:
+            pass  # so little noise that a lattice cannot hold its log ratios
+    return ceiling(theory, plan.delta, seal.count, **shared)
 
 
 def _require_own_weights(folder: Path) -> None:

@@ -21,7 +21,8 @@ from privacy_finetuner.assessment.benchmark_results import (
     with_frontier,
 )
 from privacy_finetuner.assessment.benchmark_runs import Bench, texts_of, tokenizer_of
-from privacy_finetuner.assessment.extraction import ExtractionResult, extraction
+from privacy_finetuner.assessment.inversion import AttributeRecord
+from privacy_finetuner.assessment.model_inversion import ModelInversionResult, model_inversion
 from privacy_finetuner.assessment.validation import PrivacyValidator
 from privacy_finetuner.config import PrivacyConfig
 from privacy_finetuner.errors import ConfigurationError
@@ -34,13 +35,15 @@ BENCHMARK_TYPES: Final = ("privacy_utility", "performance", "robustness")
 EVALUATION_METRICS: Final = ("accuracy", "f1_score", "loss", "privacy_leakage", "training_time")
 BASELINES: Final = ("standard_sgd", "dp_sgd")
 UTILITY_METRICS: Final = ("accuracy", "f1_score", "loss")
+_MEASURED_BY: Final = {"performance": "training_time", "robustness": "privacy_leakage"}
 
 
 class BenchmarkSuite:
     """Runs benchmarks and attacks. Everything that it returns is outside the guarantee.
 
     Args:
-        benchmark_types: of `BENCHMARK_TYPES`; `None`: `privacy_utility`.
+        benchmark_types: of `BENCHMARK_TYPES`; `None`: `privacy_utility`. `performance` measures
+            `training_time` too, `robustness` `privacy_leakage`.
         evaluation_metrics: of `EVALUATION_METRICS`, measured beside the utility metrics: leakage is
             the best AUC of membership inference on the training records against the test records.
         baseline_models: `standard_sgd` (without privacy) and `dp_sgd`; `None`: both.
@@ -64,9 +67,9 @@ class BenchmarkSuite:
     ) -> None:
         self.benchmark_types = _known("benchmark_types", benchmark_types, BENCHMARK_TYPES[:1],
                                       BENCHMARK_TYPES)  # fmt: skip
-        self.evaluation_metrics = _known(
-            "evaluation_metrics", evaluation_metrics, (), EVALUATION_METRICS
-        )
+        asked = _known("evaluation_metrics", evaluation_metrics, (), EVALUATION_METRICS)
+        implied = [_MEASURED_BY[kind] for kind in self.benchmark_types if kind in _MEASURED_BY]
+        self.evaluation_metrics = tuple(dict.fromkeys((*asked, *implied)))
         self.baseline_models = _known("baseline_models", baseline_models, BASELINES, BASELINES)
         if repetitions < 1:
             raise ConfigurationError(f"repetitions is {repetitions}, expected at least 1")
@@ -201,25 +204,26 @@ class BenchmarkSuite:
         *,
         tokenizer: Any = None,
         base: Any = None,
-        unseen: Source | None = None,
+        unseen: Source | Sequence[AttributeRecord] | None = None,
         **options: Any,
-    ) -> ExtractionResult:
-        """What comes out of the model, above the base model and above unseen text.
+    ) -> ModelInversionResult:
+        """What comes out of the model, above the base model and above unseen records.
 
         Args:
-            model: the attacked causal language model.
-            target_samples: training records, or their texts.
+            model: the attacked causal language model; a classifier for attribute records.
+            target_samples: training records, their texts, or `inversion.AttributeRecord`s.
             tokenizer: by default the one saved where the model came from.
             base: the model before fine-tuning.
             unseen: records of the same source that nobody trained on.
-            **options: of `extraction.extraction`: `prefix_tokens`, `suffix_tokens`, `sampling`, ...
+            **options: of `model_inversion.model_inversion`: `secrets`, `detector`, `values`,
+                `prefix_tokens`, `suffix_tokens`, `sampling`, ...
         """
-        return extraction(
+        return model_inversion(
             model,
             tokenizer_of(model, tokenizer),
-            texts_of(target_samples),
+            _samples(target_samples),
             base=base,
-            unseen=() if unseen is None else texts_of(unseen),
+            unseen=() if unseen is None else _samples(unseen),
             **options,
         )
 
@@ -232,6 +236,13 @@ class BenchmarkSuite:
         if not budgets:
             raise ConfigurationError("privacy_budgets is empty; nothing was trained")
         return budgets
+
+
+def _samples(source: Any) -> Any:
+    """Attribute records as they are, everything else as texts."""
+    if isinstance(source, list | tuple) and any(isinstance(x, AttributeRecord) for x in source):
+        return source
+    return texts_of(source)
 
 
 def _known(

@@ -111,6 +111,7 @@ def verify(
     findings = [
         "every byte is as it was signed",
         _priced(document),
+        *_counted(document),
         *(_asked_peer(certificate) if with_peer else []),
     ]
     _require_valid_at(certificate, now)
@@ -197,9 +198,7 @@ def _audit_faults(plan: DPTrainingPlan, event: DpEvent, document: Any) -> list[s
     if document["audit"] is None:
         return []
     findings = document["audit"]["findings"]
-    return faults_of_findings(findings) or faults_of_claims(
-        findings, event=event, accountant=plan.accountant
-    )
+    return faults_of_findings(findings) or faults_of_claims(findings, plan=plan, event=event)
 
 
 def _derived_faults(plan: DPTrainingPlan, document: Any) -> list[str]:
@@ -285,6 +284,17 @@ def _priced(document: Any) -> str:
         f"the event costs epsilon {guarantee['epsilon']:.6g} at delta {guarantee['delta']:g}, "
         f"computed again: {said}"
     )
+
+
+def _counted(document: Any) -> list[str]:
+    """What was done again of an audit; `faults_of_content` did it."""
+    if document["audit"] is None:
+        return []
+    count = len(document["audit"]["findings"])
+    return [
+        f"{count} findings of an audit: bounds counted again from their guesses, ceilings "
+        "simulated again from their seeds"
+    ]
 
 
 def _asked_peer(certificate: Certificate) -> list[str]:

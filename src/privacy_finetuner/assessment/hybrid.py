@@ -32,7 +32,7 @@ from torch import Tensor
 
 from privacy_core.accounting import epsilon_of
 from privacy_core.accounting.shares import epsilon_shares
-from privacy_core.dp_events import Composed, DpEvent
+from privacy_core.dp_events import Composed, DpEvent, NonPrivate, NoOp
 from privacy_core.errors import PrivacyError
 from privacy_core.guarantee import Guarantee, NeighbouringRelation
 from privacy_core.mechanisms import Count, GaussianMechanism, gaussian_sigma
@@ -62,10 +62,20 @@ class Kind(StrEnum):
 class TooFewContributors(PrivacyError):
     """The count, noisy or exact, does not show that k contributed. Nothing of the sum was released.
 
-    With a noisy count, its share of the budget is spent.
+    With a noisy count, its share of the budget is spent: charge `event`, which the refusal cost.
+
+    Attributes:
+        event: what was done to the data: the noisy count; `NonPrivate` where the refusal tells an
+            exact count; `NoOp` where it tells what is public anyway, the size of a table.
+        relation: that the event is priced under.
     """
 
     code: ClassVar[str] = "too_few_contributors"
+
+    def __init__(self, words: str, *, event: DpEvent, relation: NeighbouringRelation) -> None:
+        super().__init__(words)
+        self.event = event
+        self.relation = relation
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +264,9 @@ def _table(
     if count < size:
         raise TooFewContributors(
             f"the table has {count} rows, expected at least {size} to hide among; nothing was "
-            "released"
+            "released",
+            event=NoOp(),
+            relation=NeighbouringRelation.REPLACE_ONE,
         )
     numbers = {"lower": lower, "upper": upper, "rows": count, "group_size": size}
     spent = budgets["k_anonymity"] + budgets.get("dp", 0.0)
@@ -285,7 +297,9 @@ def _require_contributors(
         if count < minimum:
             raise TooFewContributors(
                 f"fewer than {minimum} contributed; nothing was released. The count is exact, so "
-                "this refusal has no differential guarantee"
+                "this refusal has no differential guarantee",
+                event=NonPrivate(),
+                relation=NeighbouringRelation.ADD_OR_REMOVE_ONE,
             )
         return f"at least {minimum} contributed (an exact count)", None
     mechanism = Count(scale=1 / epsilon)
@@ -294,7 +308,9 @@ def _require_contributors(
     if noisy < minimum + margin:
         raise TooFewContributors(
             f"the noisy count is below {minimum + margin}, which would show {minimum} contributors"
-            f"; nothing of the sum was released, epsilon {epsilon:.4g} of the count is spent"
+            f"; nothing of the sum was released, epsilon {epsilon:.4g} of the count is spent",
+            event=mechanism.event,
+            relation=NeighbouringRelation.ADD_OR_REMOVE_ONE,
         )
     promise = f"fewer than {minimum} contributors pass with probability below {FALSE_RELEASE:g}"
     return promise, mechanism.event

@@ -61,7 +61,7 @@ class TestConfiguration:
         sample_size: numbers, or draws, that a statistical check looks at; its false-alarm rate is
             1e-6 whatever the size.
         most_time_ratio: of a private step to the same step without privacy, on made-up inputs.
-        run_folder: the folder of a finished run, for checks of files.
+        run_folder: the folder of a finished run, for checks of files; by default the trainer's.
     """
 
     __test__ = False  # not a test of pytest's
@@ -213,14 +213,20 @@ class System:
 
     @property
     def folder(self) -> Path:
-        """The folder of a finished run.
+        """The folder of a finished run: the one named, or the trainer's own last one.
 
         Raises:
-            NothingToCheck: none was named.
+            NothingToCheck: none was named, and the trainer has finished no run that is still there.
         """
-        if self.configuration.run_folder is None:
-            raise NothingToCheck("no run folder was named (TestConfiguration.run_folder)")
-        return Path(self.configuration.run_folder)
+        if self.configuration.run_folder is not None:
+            return Path(self.configuration.run_folder)
+        account = self.trainer.history.run
+        if account is None or not Path(account.folder).is_dir():
+            raise NothingToCheck(
+                "the trainer has finished no run, and no folder was named "
+                "(TestConfiguration.run_folder)"
+            )
+        return Path(account.folder)
 
 
 class TestOrchestrator:
@@ -266,6 +272,7 @@ class TestOrchestrator:
         self.quality_threshold = quality_threshold
         self._clock = clock or SystemClock()
         self._entropy = entropy or SystemEntropy()
+        self._latest: Any = None
 
     def run_all_tests(
         self, target_system: Any, test_config: TestConfiguration | None = None
@@ -280,6 +287,7 @@ class TestOrchestrator:
             ConfigurationError: the system is nothing that the checks know.
         """
         system = self._system(target_system, test_config or TestConfiguration())
+        self._latest = target_system
         until = self._clock.monotonic_s() + system.configuration.test_duration
         run = partial(self._suite, system, until)
         if self.execution_mode == "sequential":
@@ -290,19 +298,31 @@ class TestOrchestrator:
         return TestResults(tuple(suites), self.quality_threshold)
 
     def run_specific_suite(
-        self, suite_name: str, *, target_system: Any, **configuration: Any
+        self, suite_name: str, *, target_system: Any = None, **configuration: Any
     ) -> SuiteResults:
         """Run one suite; keywords are those of `TestConfiguration`.
 
+        Args:
+            suite_name: of `SUITES`.
+            target_system: a `PrivateTrainer`; `None`: the one that `run_all_tests` looked at last.
+            **configuration: how much the checks may take.
+
         Raises:
-            ConfigurationError: an unknown suite or system.
+            ConfigurationError: an unknown suite or system, or none at all.
             TypeError: an unknown keyword.
         """
         if suite_name not in SUITES:
             raise ConfigurationError(
                 f"suite_name is {suite_name!r}, expected one of {', '.join(SUITES)}"
             )
-        system = self._system(target_system, TestConfiguration(**configuration))
+        wanted = TestConfiguration(**configuration)
+        target = self._latest if target_system is None else target_system
+        if target is None:
+            raise ConfigurationError(
+                "run_specific_suite has nothing to look at: give target_system, or call "
+                "run_all_tests first"
+            )
+        system = self._system(target, wanted)
         until = self._clock.monotonic_s() + system.configuration.test_duration
         return self._suite(system, until, suite_name)
 

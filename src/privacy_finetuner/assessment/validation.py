@@ -279,7 +279,7 @@ class _Case:
         """Whether an audit refutes the promise, and whether it was able to."""
         edited = faults_of_findings(self.audit)
         self.faults += edited or faults_of_claims(
-            self.audit, event=self.plan.event(), accountant=self.plan.accountant
+            self.audit, plan=self.plan, event=self.plan.event()
         )
         promised = self.promised.epsilon
         delta = min(self.promised.priced_delta, self.plan.delta)

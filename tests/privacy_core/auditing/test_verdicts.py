@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tests.privacy_core.auditing.played_runs import white_box_scores
 
 from privacy_core.accounting import dp_sgd_event, epsilon_of, gdp_epsilon_bound
 from privacy_core.auditing import (
@@ -23,8 +24,8 @@ from privacy_core.auditing import (
     one_run_epsilon,
     one_run_f_dp_epsilon,
 )
-from privacy_core.auditing.ceilings import WhiteBox, white_box_scores
 from privacy_core.auditing.chance import Chance
+from privacy_core.auditing.step_laws import WhiteBox
 from privacy_core.errors import InvalidParameter
 
 seeded = np.random.default_rng  # noqa: TID251 -- scores of a test, the same every time
@@ -76,7 +77,12 @@ def test_a_changed_verdict_or_number_is_refused(bound: EpsilonBound) -> None:
         {"verdict": "consistent"},
         {"theory": 50.0},
         {"text": "All is well."},
-        {"version": 2},
+        {"version": 1},
+        {"version": 3},
+        {"theory": "nan"},
+        {"theory": math.nan},
+        {"theory": -1.0},
+        {"theory": True},
     ]
 
     for change in changes:

@@ -137,6 +137,18 @@ def test_attacks_take_records_or_texts_and_find_the_tokenizer(llama_folder: Path
         model, [row["text"] for row in TRAIN], prefix_tokens=4, suffix_tokens=4
     )
     assert drawn.outside_guarantee
+    assert drawn.extraction is not None
+    assert set(drawn.not_run) == {"attributes", "slot_filling", "exposure"}
+
+
+def test_other_benchmark_types_measure_what_they_are_named_for() -> None:
+    suite = BenchmarkSuite(
+        benchmark_types=["privacy_utility", "performance", "robustness"],
+        evaluation_metrics=["accuracy", "privacy_leakage"],
+    )
+
+    assert suite.evaluation_metrics == ("accuracy", "privacy_leakage", "training_time")
+    assert BenchmarkSuite().evaluation_metrics == ()
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,26 @@ def test_too_few_contributors_release_nothing() -> None:
             protect(rows(4), "dp", "k_anonymity", seed=seed)
 
 
+@pytest.mark.parametrize(
+    ("count", "techniques", "options", "epsilon"),
+    [
+        (4, ("dp", "k_anonymity"), {"epsilon": 2.0}, 1.0),
+        (4, ("k_anonymity",), {}, math.inf),
+        (3, ("dp", "k_anonymity"), {"kind": "table", "bounds": BOUNDS}, 0.0),
+    ],
+    ids=["noisy", "exact", "public"],
+)
+def test_a_refusal_names_what_it_cost(
+    count: int, techniques: tuple[str, ...], options: dict[str, Any], epsilon: float
+) -> None:
+    """A caller with a ledger charges it as it charges a release; unknown is never free."""
+    with pytest.raises(TooFewContributors) as refused:
+        protect(rows(count, 2), *techniques, **options)
+
+    cost = epsilon_of(refused.value.event, 1e-5, relation=refused.value.relation)
+    assert cost == pytest.approx(epsilon, rel=1e-4)
+
+
 def test_rows_of_a_table_stand_for_groups_and_exchange_is_the_relation() -> None:
     data = (rows(100, 2) + 1) * 5
     result = protect(data, "dp", "k_anonymity", kind="table", bounds=BOUNDS, epsilon=8.0)

@@ -74,6 +74,28 @@ def test_looking_costs_the_records_nothing_and_changes_no_weight(
     assert (folder / "model.safetensors").read_bytes() == weights
 
 
+def test_the_files_of_the_trainers_own_run_are_looked_at(
+    finished: tuple[PrivateTrainer, Path],
+) -> None:
+    """As the documents call it: no folder is named."""
+    results = TestOrchestrator(["security_tests"]).run_all_tests(target_system=finished[0])
+
+    assert {check.outcome for check in results.checks} == {Outcome.PASSED}, results.checks
+
+
+def test_a_suite_alone_looks_at_the_system_that_was_tested_last(
+    finished: tuple[PrivateTrainer, Path],
+) -> None:
+    orchestrator = TestOrchestrator(["security_tests"])
+    with pytest.raises(ConfigurationError, match="nothing to look at"):
+        orchestrator.run_specific_suite("security_tests")
+
+    orchestrator.run_all_tests(finished[0])
+    found = orchestrator.run_specific_suite("security_tests")
+
+    assert found.suite == "security_tests"
+
+
 def test_a_trainer_that_ran_nothing_has_nothing_to_check(llama_folder: Path) -> None:
     trainer = PrivateTrainer(str(llama_folder), PRIVACY, "cpu")
 

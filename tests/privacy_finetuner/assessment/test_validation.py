@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.privacy_finetuner.assessment.findings import a_finding, written
 
-from privacy_core.auditing.bounds import EpsilonBound, Method
-from privacy_core.auditing.ceilings import Ceiling
-from privacy_core.auditing.verdicts import judge
 from privacy_core.errors import InvalidParameter
 from privacy_core.guarantee import NeighbouringRelation
 from privacy_finetuner import PrivacyConfig, PrivacyValidator, PrivateTrainer
@@ -61,20 +59,6 @@ def trained(run: TrainingResult, tmp_path: Path) -> Trained:
     assert history.run is not None
     history.run = replace(history.run, folder=str(folder))
     return Trained(run, history, folder)
-
-
-def an_audit(lower: float, expected: float) -> dict[str, Any]:
-    common: dict[str, Any] = {
-        "method": Method.ONE_RUN, "delta": 1e-4, "canaries": 1000, "confidence": 0.95,
-        "choice": "split",
-    }  # fmt: skip
-    bound = EpsilonBound(epsilon=lower, counted=1000, guesses=500, correct=400, **common)
-    ceiling = Ceiling(
-        epsilon=8.0, attacker="ideal", trials=100, seed=0, expected=expected,
-        standard_error=0.1, low=0.0, high=9.0, **common,
-    )  # fmt: skip
-    finding: dict[str, Any] = json.loads(judge(bound, theory=8.0, ceiling=ceiling).to_json())
-    return {"findings": [finding]}
 
 
 def test_an_honest_run_costs_what_was_promised(trained: Trained) -> None:
@@ -197,28 +181,33 @@ def test_an_unknown_method_is_refused(trained: Trained) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lower", "expected", "is_verified", "said"),
+    ("guesses", "correct", "is_verified", "said"),
     [
-        (2.5, 4.0, True, None),
-        (9.0, 4.0, False, "refutes the promise"),
-        (0.2, 0.5, False, "too small to refute"),
+        (200, 180, True, None),
+        (1000, 1000, False, "refutes the promise"),
+        (8, 8, False, "too small to refute"),
     ],
 )
 def test_an_audit_can_refute_and_never_prove(
-    trained: Trained, lower: float, expected: float, is_verified: bool, said: str | None
+    trained: Trained, guesses: int, correct: int, is_verified: bool, said: str | None
 ) -> None:
-    trained.history.audit = an_audit(lower, expected)
+    cost = trained.result.privacy_spent.epsilon
+    findings = [
+        a_finding(correct, guesses=guesses, theory=cost, delta=1e-4, is_gaussian=is_gaussian)
+        for is_gaussian in (False, True)
+    ]
+    trained.history.audit = {"findings": [written(finding) for finding in findings]}
     for method in ("empirical", "both"):
         found = trained.validate(validation_method=method)
 
         assert found.guarantee_verified is is_verified, found.faults
-        assert found.empirical_epsilon_bound == lower
-        assert said is None or any(said in fault for fault in found.faults)
+        assert found.empirical_epsilon_bound == max(f.bound.epsilon for f in findings)
+        assert said is None or any(said in fault for fault in found.faults), found.faults
 
 
 def test_an_audit_whose_verdict_was_edited_is_named(trained: Trained) -> None:
-    audit = an_audit(9.0, 4.0)
-    audit["findings"][0]["verdict"] = "consistent"
-    trained.history.audit = audit
+    cost = trained.result.privacy_spent.epsilon
+    audit = written(a_finding(1000, guesses=1000, theory=cost, delta=1e-4, is_gaussian=True))
+    trained.history.audit = {"findings": [audit | {"verdict": "consistent"}]}
 
     assert any("does not follow" in f for f in trained.validate(validation_method="both").faults)

@@ -40,7 +40,7 @@ class PrivateTrainer:
     """Fine-tunes a language model with differential privacy (DP-SGD).
 
     Guarantee: everything that `train` writes, returns or prints is covered by the (epsilon, delta)
-    it reports, under the relation and unit it reports; so is `history`, which grows with each epoch.
+    it reports, under the relation and unit it reports; so is `history`, which grows by the epoch.
     What is not is named: exact evaluations, the counts `truncated`, `dropped` and `unsupervised` of
     a result, and the duration of a run.
 

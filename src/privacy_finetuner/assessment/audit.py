@@ -107,8 +107,12 @@ class Audit:
 
     @property
     def epsilon(self) -> float:
-        """The largest lower bound that assumes nothing about how canaries depend on each other."""
-        return max(finding.bound.epsilon for finding in self.findings)
+        """The largest lower bound that assumes nothing.
+
+        A bound of Gaussian shape is not among them: it refutes a mu, and what that mu costs may lie
+        above the epsilon of an honest run that is not Gaussian.
+        """
+        return max(f.bound.epsilon for f in self.findings if not f.bound.assumes)
 
     def to_dict(self) -> dict[str, Any]:
         """The audit as JSON-ready data. Coins and scores are not in it."""
@@ -219,6 +223,7 @@ def judged(
         )
         for bound in bounds
     )
+    area = auc(scores[coins], scores[~coins])
     return Audit(
         folder=str(folder),
         job_id=job_id,
@@ -230,10 +235,10 @@ def judged(
         estimate=gaussian_estimate(
             scores, coins, delta=delta, confidence=1 - allowed, choice=choice
         ),
-        auc=auc(scores[coins], scores[~coins]),
+        auc=area,
         true_positives=tpr_at_fpr(scores[coins], scores[~coins], _FPR),
         steps=steps,
-        notes=_notes(plan, seal, steps),
+        notes=_notes(plan, seal, steps, area),
     )
 
 
@@ -308,7 +313,7 @@ def _scores(
     return np.array(seal.first_losses) - canary_losses(seal, loaded), None
 
 
-def _notes(plan: DPTrainingPlan, seal: Seal, steps: int | None) -> list[str]:
+def _notes(plan: DPTrainingPlan, seal: Seal, steps: int | None, area: Interval) -> list[str]:
     notes = [
         "outside the guarantee: for whoever checks the run, not for publication with the model",
     ]
@@ -316,6 +321,13 @@ def _notes(plan: DPTrainingPlan, seal: Seal, steps: int | None) -> list[str]:
         notes.append(
             f"the run states its epsilon for {plan.relation.value}; canaries are in or out, so the "
             "claim that is audited is that of the same run for one record more or less"
+        )
+    if area.low <= 0.5:
+        stronger = "" if seal.is_white_box else "; white-box scores, or kind 'new-token', see more"
+        notes.append(
+            f"these scores do not certainly tell canaries that were in from those that were out "
+            f"(AUC {area}): the ceiling is an ideal attacker's, and this one saw next to nothing"
+            f"{stronger}"
         )
     if steps is not None and steps < plan.steps:
         notes.append(f"{plan.steps - steps} of {plan.steps} steps were not observed")

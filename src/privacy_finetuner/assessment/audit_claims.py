@@ -175,8 +175,13 @@ def _is_of(run: Mapping[str, Any], plan: DPTrainingPlan) -> bool:
 
 
 def lower_bound(findings: Sequence[Mapping[str, Any]]) -> float | None:
-    """The largest certified lower bound on epsilon among findings; `None` where there are none.
+    """The largest lower bound on epsilon that assumes nothing; `None` where there is none.
 
-    Each has its own delta and confidence; the largest is what a reader should worry about first.
+    Each has its own delta and confidence; the largest is what a reader should worry about first. A
+    bound of Gaussian shape is not one on epsilon: it refutes a mu, and an honest run that is not
+    Gaussian may have a smaller epsilon than that mu costs.
     """
-    return max((float(finding["bound"]["epsilon"]) for finding in findings), default=None)
+    return max(
+        (float(found["bound"]["epsilon"]) for found in findings if not found["bound"]["assumes"]),
+        default=None,
+    )

@@ -95,13 +95,14 @@ class HybridPrivacyResult:
         protected_data: for updates the sum [D]; for a table [N, D], rows in the order of groups.
         guarantees: one for each technique that was asked for.
         guarantee: of the whole release, or `None` where nothing differential was asked for.
-        event: what was done to the data, for a ledger; `None` likewise.
+        event: what was done to the data, for a ledger; `NonPrivate`, which costs infinity, where
+            something exact came out.
     """
 
     protected_data: Tensor
     guarantees: tuple[TechniqueGuarantee, ...]
     guarantee: Guarantee | None
-    event: DpEvent | None
+    event: DpEvent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -335,7 +336,7 @@ def _result(
     relation: NeighbouringRelation,
 ) -> HybridPrivacyResult:
     if not events:
-        return HybridPrivacyResult(protected, tuple(guarantees), None, None)
+        return HybridPrivacyResult(protected, tuple(guarantees), None, NonPrivate())
     event = events[0] if len(events) == 1 else Composed(tuple(events))
     price = epsilon_of(event, settings.delta, "pld", relation=relation)
     # The shares add up to epsilon; joint pricing may show that less was spent, never more.

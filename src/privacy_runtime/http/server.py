@@ -92,7 +92,6 @@ class PatientConfig(uvicorn.Config):
             ssl_keyfile=options.key,
         )
 
-
     def load(self) -> None:
         """Load the application, and tune the interpreter for an event loop beside threads."""
         super().load()

@@ -49,7 +49,19 @@ def test_an_honest_run_is_consistent_and_its_ceiling_is_shown(
     assert audited.verdict is Verdict.CONSISTENT
     assert all(0 < f.ceiling.expected < audited.theory for f in audited.findings)
     assert audited.auc.low > 0.5  # it has power: it sees something
+    assert not any("saw next to nothing" in note for note in audited.notes)
     json.dumps(audited.to_dict(), allow_nan=False)
+
+
+def test_an_attacker_who_sees_nothing_says_so(llama_folder: Path, tmp_path: Path) -> None:
+    """The verdict compares with an ideal attacker; this one told nobody apart."""
+    setting = Setting(epsilon=8.0, canaries=400, scores="black-box", kind="random-token")
+
+    audited = audit_of(llama_folder, tmp_path / "run", faulty_runs.no_fault, setting)
+
+    assert audited.auc.low <= 0.5
+    assert any("saw next to nothing" in note for note in audited.notes)
+    assert audited.verdict is not Verdict.VIOLATION
 
 
 @pytest.mark.slow

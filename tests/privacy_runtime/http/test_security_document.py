@@ -39,7 +39,9 @@ def test_every_requirement_has_one_line() -> None:
 def test_every_test_that_is_named_exists() -> None:
     text = DOCUMENT.read_text()
     missing = []
-    for short, name in re.findall(r"`((?:privacy_runtime|api|dashboard)/[\w/]+\.py)(?:::(test_\w+))?`", text):
+    for short, name in re.findall(
+        r"`((?:privacy_runtime|api|dashboard)/[\w/]+\.py)(?:::(test_\w+))?`", text
+    ):
         root = short.split("/", 1)[0] + "/"
         path = ROOT / (PLACES[root] + short.removeprefix(root))
         if not path.is_file() or (name and f"def {name}(" not in path.read_text()):

@@ -55,8 +55,7 @@ ORDERS: Final[tuple[float, ...]] = (
 _ORDERS: Final = np.array(ORDERS)
 _FRACTIONAL: Final = _ORDERS < 11
 _ROUNDING: Final = 1e-10
-_SURE_LEAST: Final = 2e-16
-"""What a probability that rounds to 1 may lack."""
+_SURE_LEAST: Final = 2e-16  # what a probability that rounds to 1 may lack
 _SAFE: Final = 600.0
 _REACH: Final = 13.0
 _POINTS_MAX: Final = 1_000_000

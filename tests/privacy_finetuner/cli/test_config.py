@@ -31,7 +31,7 @@ def test_init_then_check_then_show(cli: Any, tmp_path: Path, environment: str) -
     assert settings["environment"]["source"].startswith(f"{path}:")
     assert settings["i18n.default_locale"]["source"] == "default"
     unused = {row["key"] for row in checked["unused"]}
-    assert "database.url" in unused
+    assert "database.url" not in unused
     assert "privacy.epsilon" not in unused
 
 

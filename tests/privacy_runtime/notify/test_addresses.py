@@ -199,10 +199,12 @@ class Listener:
             await self._over.wait()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.heard = await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
-        await writer.drain()
-        writer.close()
+        try:
+            self.heard = await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+            await writer.drain()
+        finally:
+            writer.close()
 
 
 @pytest.mark.parametrize(("asked", "reason"), [("hooks.example", None), ("other.example", "tls")])
@@ -227,10 +229,13 @@ def test_the_certificate_is_checked_against_the_name_not_the_address(
 
 def test_a_receiver_that_drips_does_not_hold_the_sender() -> None:
     async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        for _ in range(200):
-            writer.write(b"H")
-            await asyncio.sleep(0.05)
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+            for _ in range(200):
+                writer.write(b"H")
+                await asyncio.sleep(0.05)
+        finally:
+            writer.close()
 
     ready, port, over = threading.Event(), [0], threading.Event()
 

@@ -50,6 +50,12 @@ class Postbox:
         server.close()
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await self._converse(reader, writer)
+        finally:
+            writer.close()
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"220 ready\r\n")
         while line := await reader.readline():
             word = line[:4].upper()
@@ -79,7 +85,6 @@ class Postbox:
             else:
                 writer.write(b"250 fine\r\n")
             await writer.drain()
-        writer.close()
 
 
 def parcel(event: str = "job_failed") -> Parcel:

@@ -105,16 +105,13 @@ def sealed(
     front = header.encoded()
     yield front
     cipher, bound = _cipher(key, header), hashlib.sha256(front).digest()
-    number, held = 0, bytearray()
-    for chunk in chunks:
-        held += chunk
-        while len(held) > segment_bytes:
-            yield cipher.encrypt(
-                _nonce(header, number, is_last=False), memoryview(held)[:segment_bytes], bound
-            )
-            number = _next(number)
-            del held[:segment_bytes]
-    yield cipher.encrypt(_nonce(header, number, is_last=True), memoryview(held), bound)
+    number, waiting = 0, b""
+    for segment in _segments(chunks, segment_bytes):
+        if number or waiting:
+            yield cipher.encrypt(_nonce(header, number - 1, is_last=False), waiting, bound)
+        number, waiting = _next(number), segment
+    last = max(0, number - 1)
+    yield cipher.encrypt(_nonce(header, last, is_last=True), waiting, bound)
 
 
 def opened(source: Readable, key: bytes, name: str) -> Iterator[bytes]:
@@ -149,6 +146,21 @@ def sealed_size(plain_bytes: int, header: int, *, segment_bytes: int = SEGMENT_B
     """How large a sealed file is: the stream, the header, and 16 bytes for each segment."""
     segments = max(1, -(-plain_bytes // segment_bytes))
     return header + plain_bytes + TAG_BYTES * segments
+
+
+def _segments(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
+    """The stream in pieces of `size`, the last one shorter; one that fits is not copied."""
+    held = bytearray()
+    for chunk in chunks:
+        if not held and len(chunk) == size:
+            yield chunk
+            continue
+        held += chunk
+        while len(held) >= size:
+            yield bytes(memoryview(held)[:size])
+            del held[:size]
+    if held:
+        yield bytes(held)
 
 
 def _read_header(source: Readable, name: str) -> tuple[Header, bytes]:

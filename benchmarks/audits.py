@@ -169,6 +169,8 @@ def overhead(repeats: int, epochs: float) -> dict[str, Any]:
     for _ in range(repeats):
         for name, options in cases.items():
             seconds[name].append(_demo_training(records, settings, epochs, options))
+            cpu_s, clock_s = seconds[name][-1]
+            print(f"{name}: {cpu_s:.1f} s of processor, {clock_s:.1f} s", file=sys.stderr)
     return {
         unit: {
             "seconds": {name: [pair[k] for pair in pairs] for name, pairs in seconds.items()},

@@ -211,20 +211,30 @@ def test_twenty_kills_of_server_and_workers_lose_nothing(tmp_path: Path, databas
 
 
 def require_all(house: House) -> None:
-    """Each key is one job, each job ran to its end, and the ledger holds each exactly once."""
+    """Each key is one job, each job ended with its reason, and the ledger holds each run once.
+
+    A job that lost its worker three times fails, and says so: by chance that may happen here.
+    """
     with Service.open(house.settled(), home=house.home) as service:
         jobs = service.jobs.find(house.tenant, limit=100)
-        assert sorted(job.id for job in jobs) == sorted(house.answers.values())
-        assert {job.state for job in jobs} == {JobState.SUCCEEDED}
-        held = _reservations(service.ledger)
-        runs = [run_record.read_state(service.jobs.folder(job)) for job in jobs]
+        held = {each.key: each for each in _reservations(service.ledger)}
+        runs = {job.id: run_record.read_state(service.jobs.folder(job)) for job in jobs}
         service.journal.verify("jobs")
 
-    assert {f"training:{run.job_id}" for run in runs if run is not None} == {r.key for r in held}
-    assert len(held) == len(jobs) == JOBS
-    assert {each.status for each in held} == {Status.COMMITTED}
-    assert all(each.settled == each.charge for each in held)
-    assert all(job.step == job.steps > 0 for job in jobs)
+    assert sorted(job.id for job in jobs) == sorted(house.answers.values())
+    assert len(jobs) == JOBS
+    charged = {id_: run for id_, run in runs.items() if run is not None and run.charged_steps}
+    assert {f"training:{run.job_id}" for run in charged.values()} == set(held)
+    assert {each.status for each in held.values()} <= {Status.COMMITTED}
+    for job in jobs:
+        if job.state is JobState.SUCCEEDED:
+            only = held[f"training:{charged[job.id].job_id}"]
+            assert only.settled == only.charge
+            assert job.step == job.steps > 0
+        else:
+            assert job.state is JobState.FAILED
+            assert "3 attempts ended in an accident" in (job.error or "")
+    assert any(job.state is JobState.SUCCEEDED for job in jobs)
 
 
 def _reservations(ledger: BudgetStore) -> list[Any]:

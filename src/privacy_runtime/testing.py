@@ -7,18 +7,23 @@ nobody.
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from pathlib import Path
 from typing import Final
 
 from privacy_core.errors import InvalidParameter
+from privacy_runtime.blobs import BlobStore
+from privacy_runtime.files import WriteFailed
 from privacy_runtime.journal import Entry, Home, Journal, KeyTaken, StreamRow
 from privacy_runtime.journal.contract import Rows, Transient
-from privacy_runtime.world import Clock
+from privacy_runtime.world import Clock, Entropy
 
 DEFAULT_START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -230,3 +235,105 @@ class _CrashingHome:
         self._home.commit(stream, row, entries, documents, clear=clear)
         if self._next is CrashPoint.UNANSWERED:
             raise Crash(self._next)
+
+
+class StoreFault(StrEnum):
+    """What goes wrong with one call of a blob store."""
+
+    NONE = "nothing"
+    IO_ERROR = "EIO: refused"
+    NO_SPACE = "ENOSPC: refused"
+    SLOW = "done after a pause"
+    LOST_ANSWER = "written, and refused all the same"
+    SHORT_WRITE = "half of it is written, and nothing said"
+    TORN_READ = "read up to the middle, then EIO"
+    FLIPPED_BIT = "read with one bit changed"
+
+
+class FaultyStore:
+    """A blob store whose calls fail by a schedule: for tests of whatever keeps blobs.
+
+    Most are refusals (EIO, ENOSPC, a lost answer) that every store may give: nothing that was
+    acknowledged may be lost by them. `SHORT_WRITE` and `FLIPPED_BIT` break the promise of a store,
+    as disks do: who reads must find out before anything of it is used.
+
+    Args:
+        store: where the blobs really lie.
+        faults: one for each call of `put` and `get`, in order; none after the last.
+        pause: called with `latency_s` where the fault is `SLOW`.
+        latency_s: in seconds.
+
+    Attributes:
+        struck: the faults so far, each with the call and the blob's name.
+    """
+
+    def __init__(
+        self,
+        store: BlobStore,
+        faults: Iterable[StoreFault],
+        *,
+        pause: Callable[[float], object] | None = None,
+        latency_s: float = 1.0,
+    ) -> None:
+        self._store, self._faults = store, iter(faults)
+        self._pause, self._latency_s = pause, latency_s
+        self.struck: list[tuple[StoreFault, str, str]] = []
+        self.names, self.remove = store.names, store.remove
+
+    @property
+    def place(self) -> str:
+        """That of the store below."""
+        return self._store.place
+
+    def put(self, name: str, chunks: Iterable[bytes]) -> None:
+        """Write, or do what the schedule says."""
+        fault = self._next("put", name)
+        if fault is StoreFault.SHORT_WRITE:
+            whole = b"".join(chunks)
+            chunks = [whole[: len(whole) // 2]]
+        self._store.put(name, chunks)
+        if fault is StoreFault.LOST_ANSWER:
+            raise _refusal(name, errno.EIO, "whether it was written is not known")
+
+    def get(self, name: str) -> Iterator[bytes]:
+        """Read, or do what the schedule says."""
+        fault = self._next("get", name)
+        if fault not in (StoreFault.TORN_READ, StoreFault.FLIPPED_BIT):
+            yield from self._store.get(name)
+            return
+        whole = b"".join(self._store.get(name))
+        middle = len(whole) // 2
+        yield whole[:middle]
+        if fault is StoreFault.TORN_READ:
+            raise _refusal(name, errno.EIO, "it was not read")
+        if whole:
+            yield bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+
+    def _next(self, call: str, name: str) -> StoreFault:
+        fault = next(self._faults, StoreFault.NONE)
+        self.struck.append((fault, call, name))
+        if fault is StoreFault.IO_ERROR:
+            raise _refusal(name, errno.EIO, "nothing was done")
+        if fault is StoreFault.NO_SPACE and call == "put":
+            raise _refusal(name, errno.ENOSPC, "nothing was written")
+        if fault is StoreFault.SLOW and self._pause is not None:
+            self._pause(self._latency_s)
+        return fault
+
+
+def drawn_faults(entropy: Entropy, share: float) -> Iterator[StoreFault]:
+    """Draw faults without end: each call is struck with probability `share`, by any alike.
+
+    Args:
+        entropy: seeded, for a schedule that can be run again.
+        share: from 0 to 1.
+    """
+    kinds = [fault for fault in StoreFault if fault is not StoreFault.NONE]
+    while True:
+        drawn = int.from_bytes(entropy.token_bytes(8))
+        strikes = (drawn >> 32) < share * 2**32
+        yield kinds[drawn % 2**32 % len(kinds)] if strikes else StoreFault.NONE
+
+
+def _refusal(name: str, number: int, state: str) -> WriteFailed:
+    return WriteFailed(Path(name), reason=os.strerror(number), state=state)

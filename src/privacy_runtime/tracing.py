@@ -12,6 +12,7 @@ an hour hang on the request that submitted it.
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -39,6 +40,13 @@ class Span(Protocol):
         """Add attributes of `ATTRIBUTES`; others are left out."""
 
 
+class OpenSpan(Span, Protocol):
+    """What has begun and ends when somebody says so."""
+
+    def end(self) -> None:
+        """Say that it is over; one that nobody ends is not recorded."""
+
+
 class _Nothing:
     """A span when tracing is off."""
 
@@ -47,8 +55,12 @@ class _Nothing:
     def note(self, **attributes: Any) -> None:
         """Do nothing."""
 
+    def end(self) -> None:
+        """Do nothing."""
 
-_OFF: Final[AbstractContextManager[Span]] = nullcontext(_Nothing())
+
+_NOTHING: Final = _Nothing()
+_OFF: Final[AbstractContextManager[Span]] = nullcontext(_NOTHING)
 _Opens = Callable[[str, Mapping[str, Any], Any], AbstractContextManager[Span]]
 
 
@@ -57,6 +69,7 @@ class _Here:
     """What `install` put in place; one for the process, as OpenTelemetry's context is."""
 
     opens: _Opens | None = None
+    begins: Callable[[str], OpenSpan] | None = None
     carries: Callable[[], str] | None = None
     adopts: Callable[[str], AbstractContextManager[None]] | None = None
 
@@ -70,6 +83,11 @@ def span(name: str, **attributes: Any) -> AbstractContextManager[Span]:
     if _here.opens is None:
         return _OFF
     return _here.opens(name, attributes, None)
+
+
+def begun(name: str) -> OpenSpan:
+    """Begin a span below the current one that does not follow a `with` block."""
+    return _NOTHING if _here.begins is None else _here.begins(name)
 
 
 def incoming(name: str, headers: Mapping[str, str], **attributes: Any) -> Any:
@@ -114,10 +132,16 @@ class Tracing:
     def __init__(self, stop: Callable[[], None]) -> None:
         self._stop = stop
 
-    def close(self) -> None:
-        """Send what waits, for at most five seconds, and turn tracing off."""
-        _here.opens = _here.carries = _here.adopts = None
-        self._stop()
+    def close(self, wait_s: float = 5.0) -> None:
+        """Turn tracing off and send what waits; what is not sent by then is lost.
+
+        The SDK waits for a collector that hangs for as long as it hangs, whatever it is told, so
+        it is waited for from outside, by a thread that ends with the process.
+        """
+        _here.opens = _here.begins = _here.carries = _here.adopts = None
+        sending = threading.Thread(target=self._stop, name="last spans", daemon=True)
+        sending.start()
+        sending.join(wait_s)
 
 
 def install(
@@ -181,12 +205,15 @@ class _Installation:
         self._tracer = self._provider.get_tracer("privacy_finetuner")
 
     def start(self) -> Tracing:
-        _here.opens, _here.carries, _here.adopts = self._opens, _carries, _adopts
+        _here.opens, _here.begins = self._opens, self._begins
+        _here.carries, _here.adopts = _carries, _adopts
         return Tracing(self._stop)
 
     def _stop(self) -> None:
-        self._provider.force_flush(5_000)
-        self._provider.shutdown()
+        self._provider.shutdown()  # flushes
+
+    def _begins(self, name: str) -> OpenSpan:
+        return _Recorded(self._tracer.start_span(name))
 
     @contextmanager
     def _opens(self, name: str, attributes: Mapping[str, Any], parent: Any) -> Iterator[Span]:
@@ -215,6 +242,9 @@ class _Recorded:
         for key, value in attributes.items():
             if key in ATTRIBUTES and _is_plain(value):
                 self._span.set_attribute(f"privacy_finetuner.{key}", value)
+
+    def end(self) -> None:
+        self._span.end()
 
     def failed(self, error: BaseException) -> None:
         from opentelemetry.trace import Status, StatusCode  # noqa: PLC0415

@@ -15,7 +15,7 @@ from privacy_runtime.blobs.errors import (
 )
 from privacy_runtime.blobs.manifests import Manifest, SealedFile
 from privacy_runtime.blobs.sets import SealedSets, SealKeys
-from privacy_runtime.blobs.stores import BlobStore, FolderStore, ObjectStore
+from privacy_runtime.blobs.stores import BlobStore, FolderStore, ObjectStore, store_at
 
 __all__ = [
     "BlobMissing",
@@ -31,4 +31,5 @@ __all__ = [
     "SealedError",
     "SealedFile",
     "SealedSets",
+    "store_at",
 ]

@@ -1,13 +1,22 @@
-"""What a sealed set holds, signed: its files, its place in its series, where the ledger stood."""
+"""What a sealed set holds, signed: its files, its place in its series, where the ledger stood.
+
+=========================  ====================================================================
+version                    the sum of a file is
+=========================  ====================================================================
+2, written                 that of `segments.Witness`, from tags and GMACs
+1, still read              SHA-256 of all sealed bytes
+=========================  ====================================================================
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 from privacy_runtime.blobs.errors import NotSealed, SealBroken
+from privacy_runtime.blobs.segments import Witness
 from privacy_runtime.signing import (
     NotCanonical,
     PublicKey,
@@ -20,7 +29,21 @@ from privacy_runtime.signing import (
     require_signature,
 )
 
-FORMAT: Final = "privacy-finetuner sealed set 1"
+VERSION: Final = 2
+_FORMAT: Final = "privacy-finetuner sealed set "
+_SUM_FIELD: Final = {1: "sha256", 2: "sum"}
+
+
+class Sums(Protocol):
+    """Adds up the pieces of a file."""
+
+    def update(self, piece: bytes, /) -> None:
+        """Take the next piece."""
+        ...
+
+    def hexdigest(self) -> str:
+        """The sum of all pieces so far."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +52,12 @@ class SealedFile:
 
     Attributes:
         name: within the set.
-        sha256: of the sealed bytes, in hexadecimal: anybody can check it, without a key.
+        sum: of the sealed bytes, in hexadecimal; how, says the version of the manifest.
         sealed_bytes, plain_bytes: sizes.
     """
 
     name: str
-    sha256: str
+    sum: str
     sealed_bytes: int
     plain_bytes: int
 
@@ -51,6 +74,7 @@ class Manifest:
         ledger: where the ledger's stream stood: `stream`, `seq`, `hash`; empty if there is none.
         labels: public figures to find it by, such as the step.
         files: what it holds.
+        version: of the format.
     """
 
     series: str
@@ -60,6 +84,11 @@ class Manifest:
     ledger: Mapping[str, str | int] = field(default_factory=dict)
     labels: Mapping[str, str | int] = field(default_factory=dict)
     files: tuple[SealedFile, ...] = ()
+    version: int = VERSION
+
+    def sums(self) -> Sums:
+        """What adds up a file of this set: front and segments, or bytes in any pieces before."""
+        return Witness() if self.version == VERSION else hashlib.sha256()
 
     @property
     def name(self) -> str:
@@ -75,7 +104,7 @@ class Manifest:
         """The manifest with its signature, as it lies in a store."""
         return canonical_bytes(
             {
-                "manifest": self._document(),
+                "manifest": self.to_json(),
                 "public_key": key.public.to_json(),
                 "signature": key.sign(self._signed()),
             }
@@ -92,7 +121,7 @@ class Manifest:
         try:
             document = parse_canonical(data)
             public = PublicKey.from_json(document["public_key"])
-            manifest = cls._read(document["manifest"])
+            manifest = cls.from_json(document["manifest"])
             require_signature(public.public_key, document["signature"], manifest._signed())
             trusted.find(public.public_key).require_valid_at(instant_of(manifest.sealed_at))
         except SignatureInvalid as error:
@@ -104,11 +133,12 @@ class Manifest:
         return manifest
 
     def _signed(self) -> bytes:
-        return canonical_bytes(self._document())
+        return canonical_bytes(self.to_json())
 
-    def _document(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
+        """What is signed, as JSON."""
         return {
-            "format": FORMAT,
+            "format": f"{_FORMAT}{self.version}",
             "series": self.series,
             "number": self.number,
             "sealed_at": self.sealed_at,
@@ -118,7 +148,7 @@ class Manifest:
             "files": [
                 {
                     "name": file.name,
-                    "sha256": file.sha256,
+                    _SUM_FIELD[self.version]: file.sum,
                     "sealed_bytes": file.sealed_bytes,
                     "plain_bytes": file.plain_bytes,
                 }
@@ -127,9 +157,15 @@ class Manifest:
         }
 
     @classmethod
-    def _read(cls, document: Mapping[str, Any]) -> Self:
-        if document["format"] != FORMAT:
-            raise ValueError("format")
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """Read what `to_json` wrote; believes it.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is no manifest, or of another version.
+        """
+        versions = {f"{_FORMAT}{version}": version for version in _SUM_FIELD}
+        version = versions[document["format"]]
+        field = _SUM_FIELD[version]
         return cls(
             series=document["series"],
             number=document["number"],
@@ -137,7 +173,11 @@ class Manifest:
             parent=document["parent"],
             ledger=document["ledger"],
             labels=document["labels"],
-            files=tuple(SealedFile(**file) for file in document["files"]),
+            files=tuple(
+                SealedFile(file["name"], file[field], file["sealed_bytes"], file["plain_bytes"])
+                for file in document["files"]
+            ),
+            version=version,
         )
 
 

@@ -20,14 +20,15 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from privacy_core.errors import InvalidParameter
 from privacy_runtime.blobs.errors import BlobMissing, NotSealed, RolledBack, SealBroken
 from privacy_runtime.blobs.manifests import Manifest, SealedFile, set_name
-from privacy_runtime.blobs.pipeline import Ahead, Digested
-from privacy_runtime.blobs.segments import opened, sealed
+from privacy_runtime.blobs.pipeline import Counted, FilePieces, Passed, Reader, ahead, streamed
+from privacy_runtime.blobs.segments import Witness, opened, pieces, sealed
 from privacy_runtime.blobs.stores import BlobStore, digest, replicate, require_name
 from privacy_runtime.files import WriteFailed, fsync_directory, reason_of
 from privacy_runtime.journal import Change, Draft, Journal, View
@@ -40,7 +41,6 @@ KEY: Final = "key.json"
 MANIFEST: Final = "manifest.json"
 
 _KEY_BYTES: Final = 32
-_READ_BYTES: Final = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class SealedSets:
     def seal(
         self,
         series: str,
-        folder: Path,
+        source: Path | Mapping[str, bytes],
         *,
         ledger: Mapping[str, str | int] | None = None,
         labels: Mapping[str, str | int] | None = None,
@@ -88,7 +88,8 @@ class SealedSets:
 
         Args:
             series: a name, such as a run's id.
-            folder: whose files are sealed, those of its folders too.
+            source: the folder, with the folders in it; or contents by file name, of which nothing
+                then touches a disk unsealed.
             ledger: where the ledger stands.
             labels: public figures to find the set by.
 
@@ -106,7 +107,7 @@ class SealedSets:
         self._clear(name)  # what a killed process left
         try:
             files = tuple(
-                self._put(name, file, folder / file, secret) for file in _files_of(folder)
+                self._put(name, file, content, secret) for file, content in contents_of(source)
             )
             self._write(f"{name}/{KEY}", json.dumps(wrapping.to_json()).encode())
             manifest = Manifest(
@@ -137,9 +138,21 @@ class SealedSets:
         Raises:
             SealBroken, NotSealed: a manifest is not what was signed.
         """
+        return [self.manifest(series, number) for number in self.numbers(series)]
+
+    def numbers(self, series: str) -> list[int]:
+        """The sets of a series that are there, oldest first; not even signatures are checked."""
         names = [n for n in self._store.names(f"{series}/") if n.endswith(f"/{MANIFEST}")]
-        found = [self._manifest(n.removesuffix(f"/{MANIFEST}")) for n in names]
-        return [manifest for manifest in found if manifest.series == series]
+        folders = [name.split("/") for name in names]
+        return [int(f[-2]) for f in folders if "/".join(f[:-2]) == series and f[-2].isdecimal()]
+
+    def manifest(self, series: str, number: int) -> Manifest:
+        """One set of a series; its signature is checked, its files are not.
+
+        Raises:
+            SealBroken, NotSealed: its manifest is not what was signed. BlobMissing: there is none.
+        """
+        return self._manifest(set_name(series, number))
 
     def newest(self, series: str) -> Manifest:
         """The newest set, which must be the one that the journal remembers.
@@ -159,7 +172,7 @@ class SealedSets:
         return manifest
 
     def verify(self, manifest: Manifest) -> None:
-        """Read every file of a set back, and check digest, segments and sizes.
+        """Read every file of a set back, and check sums, segments and sizes.
 
         Raises:
             SealBroken, NotSealed, BlobMissing: a file is not what was sealed.
@@ -167,6 +180,18 @@ class SealedSets:
         for file in manifest.files:
             for _ in self._plain(manifest, file):
                 pass
+
+    def read(self, manifest: Manifest, name: str) -> bytes:
+        """One file of a set, in memory, once all of it was verified.
+
+        Raises:
+            BlobMissing: the set has no such file.
+            SealBroken, NotSealed: it is not what was sealed.
+        """
+        for file in manifest.files:
+            if file.name == name:
+                return b"".join(self._plain(manifest, file))
+        raise BlobMissing(manifest.name, name)
 
     def restore(self, manifest: Manifest, folder: Path) -> Path:
         """Put the files of a set into a new folder, which appears once all of them are verified.
@@ -178,18 +203,19 @@ class SealedSets:
         """
         if folder.exists():
             raise InvalidParameter("folder", found=str(folder), expected="no folder yet")
-        partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
+        unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+        shutil.rmtree(unfinished, ignore_errors=True)
         try:
             for file in manifest.files:
-                _write_file(partial / file.name, self._plain(manifest, file))
-            partial.mkdir(parents=True, exist_ok=True)
-            partial.rename(folder)
+                with closing(ahead(self._plain(manifest, file))) as pieces_ahead:
+                    write_file(unfinished / file.name, pieces_ahead)
+            unfinished.mkdir(parents=True, exist_ok=True)
+            unfinished.rename(folder)
             fsync_directory(folder.parent)
         except OSError as error:
             raise WriteFailed(folder, reason=reason_of(error), state="nothing restored") from error
         finally:
-            shutil.rmtree(partial, ignore_errors=True)
+            shutil.rmtree(unfinished, ignore_errors=True)
         return folder
 
     def rewrap(self, progress: Callable[[int, int], None] = lambda done, of: None) -> int:
@@ -214,18 +240,21 @@ class SealedSets:
         return count
 
     def replicate(self, manifest: Manifest, places: list[BlobStore], *, least: int) -> None:
-        """Copy a set to further places; each copy is read back.
+        """Copy a set to further places; each copy is read back. No key is needed.
+
+        A copy is compared with the signed sums, which find every accident (`segments.Witness`).
+        What somebody changed on purpose is found when the copy is opened.
 
         Raises:
             ReplicationFailed: fewer than `least` places hold one of its files.
         """
-        prefix = f"{manifest.name}/"
         for file in manifest.files:
-            replicate(f"{prefix}{file.name}.sealed", self._store, places, sha256=file.sha256,
-                      least=least)  # fmt: skip
-        for name in (KEY, MANIFEST):
-            found = digest(self._store, f"{prefix}{name}")
-            replicate(f"{prefix}{name}", self._store, places, sha256=found, least=least)
+            whole = partial(self._is_whole, manifest, file)
+            name = f"{manifest.name}/{file.name}.sealed"
+            replicate(name, self._store, places, is_whole=whole, least=least)
+        for name in (f"{manifest.name}/{KEY}", f"{manifest.name}/{MANIFEST}"):
+            whole = partial(_is_equal, name, digest(self._store, name))
+            replicate(name, self._store, places, is_whole=whole, least=least)
 
     def remove(self, manifest: Manifest) -> None:
         """Take a set away, if it is not the newest of its series.
@@ -239,27 +268,32 @@ class SealedSets:
             )
         self._clear(manifest.name)
 
-    def _put(self, name: str, file: str, path: Path, secret: bytes) -> SealedFile:
-        plain = _Counted(path)
-        pieces = Digested(Ahead(sealed(plain, secret, f"{name}/{file}", self._entropy)))
-        with closing(pieces.__iter__()) as written:
+    def _put(self, name: str, file: str, content: Iterable[bytes], secret: bytes) -> SealedFile:
+        plain, passed = Counted(content), Passed(Witness())
+        made = passed.pieces(sealed(plain, secret, f"{name}/{file}", self._entropy))
+        with closing(ahead(made)) as written:
             self._store.put(f"{name}/{file}.sealed", written)
-        return SealedFile(file, pieces.finish(), pieces.size_bytes, plain.size_bytes)
+        return SealedFile(file, passed.sums.hexdigest(), passed.size_bytes, plain.size_bytes)
 
     def _plain(self, manifest: Manifest, file: SealedFile) -> Iterator[bytes]:
         """The stream of a file; its end is reached only if all of it is what was sealed."""
         name = f"{manifest.name}/{file.name}"
         secret = self._keys.keyring.unwrap(self._wrapping(f"{manifest.name}/{KEY}"))
-        pieces = Digested(self._store.get(f"{name}.sealed"))
-        size = 0
-        with closing(pieces.__iter__()) as read:
-            for plain in opened(_Reader(read), secret, name):
+        passed, size = Passed(manifest.sums()), 0
+        with closing(streamed(self._store, f"{name}.sealed")) as stored:
+            for plain in opened(Reader(stored), secret, name, witness=passed.see):
                 size += len(plain)
                 yield plain
-        if (pieces.finish(), pieces.size_bytes, size) != (
-            file.sha256, file.sealed_bytes, file.plain_bytes
-        ):  # fmt: skip
+        if size != file.plain_bytes or not passed.is_of(file):
             raise SealBroken(name, "it is a sealed file, but not the one of the manifest")
+
+    def _is_whole(self, manifest: Manifest, file: SealedFile, place: BlobStore) -> bool:
+        """Whether the copy of a file adds up to what was signed."""
+        name, passed = f"{manifest.name}/{file.name}", Passed(manifest.sums())
+        with closing(streamed(place, f"{name}.sealed")) as stored:
+            for piece in pieces(Reader(stored), name):
+                passed.see(piece)
+        return passed.is_of(file)
 
     def _manifest(self, name: str) -> Manifest:
         manifest = Manifest.opened(self._read(f"{name}/{MANIFEST}"), name, self._keys.trusted)
@@ -301,46 +335,28 @@ class SealedSets:
             self._store.remove(found)
 
 
-class _Counted:
-    """The pieces of a file, and how many bytes they had."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.size_bytes = 0
-
-    def __iter__(self) -> Iterator[bytes]:
-        with self._path.open("rb", buffering=0) as file:
-            while piece := file.read(_READ_BYTES):
-                self.size_bytes += len(piece)
-                yield piece
+def _is_equal(name: str, sha256: str, place: BlobStore) -> bool:
+    return digest(place, name) == sha256
 
 
-class _Reader:
-    """Pieces of any length, read as a file is."""
+def contents_of(source: Path | Mapping[str, bytes]) -> list[tuple[str, Iterable[bytes]]]:
+    """Relative names and contents of the files of a folder, sorted; a link is refused.
 
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces = pieces
-        self._held = b""
-
-    def read(self, size: int, /) -> bytes:
-        """Return up to `size` bytes, none at the end."""
-        if not self._held:
-            self._held = next(self._pieces, b"")
-        data, self._held = self._held[:size], self._held[size:]
-        return data
-
-
-def _files_of(folder: Path) -> list[str]:
-    """Relative names of the files below a folder; a link is refused."""
-    paths = sorted(folder.rglob("*"))
+    Raises:
+        InvalidParameter: it is no folder, or holds a symbolic link.
+    """
+    if isinstance(source, Mapping):
+        return [(name, [source[name]]) for name in sorted(source)]
+    paths = sorted(source.rglob("*"))
     links = [path for path in paths if path.is_symlink()]
-    if links or not folder.is_dir():
-        found = links[0].name if links else str(folder)
+    if links or not source.is_dir():
+        found = links[0].name if links else str(source)
         raise InvalidParameter("folder", found=found, expected="a folder without symbolic links")
-    return [path.relative_to(folder).as_posix() for path in paths if path.is_file()]
+    return [(p.relative_to(source).as_posix(), FilePieces(p)) for p in paths if p.is_file()]
 
 
-def _write_file(path: Path, pieces: Iterable[bytes]) -> None:
+def write_file(path: Path, pieces: Iterable[bytes]) -> None:
+    """Write a new file, with the folders above it, and wait for the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
         for piece in pieces:

@@ -7,14 +7,14 @@ symbolic link out of its folder.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, Protocol
 
 from privacy_core.errors import InvalidParameter
-from privacy_runtime.blobs.errors import BlobMissing, ReplicationFailed
+from privacy_runtime.blobs.errors import BlobMissing, ReplicationFailed, SealedError
 from privacy_runtime.files import FilesError, WriteFailed, fsync_directory, reason_of, replacing
 
 _READ_BYTES: Final = 2**20
@@ -52,6 +52,16 @@ class BlobStore(Protocol):
     def remove(self, name: str) -> None:
         """Remove a blob; nothing happens if there is none."""
         ...
+
+
+def store_at(address: str | Path) -> BlobStore:
+    """A store by its address: a folder, or `s3://...` and what else `ObjectStore` reaches.
+
+    Raises:
+        InvalidParameter: no adapter is installed for the address.
+    """
+    text = str(address)
+    return ObjectStore(text) if "://" in text else FolderStore(Path(text))
 
 
 def require_name(name: str) -> None:
@@ -197,15 +207,27 @@ class ObjectStore:
 
 
 def replicate(
-    name: str, source: BlobStore, targets: Sequence[BlobStore], *, sha256: str, least: int
+    name: str,
+    source: BlobStore,
+    targets: Sequence[BlobStore],
+    *,
+    is_whole: Callable[[BlobStore], bool],
+    least: int,
 ) -> tuple[str, ...]:
     """Copy a blob to several places and read each copy back.
 
+    Args:
+        name: of the blob.
+        source: from where.
+        targets: where to.
+        is_whole: reads the blob of a place, and says whether it is what it should be.
+        least: so many places must hold it.
+
     Returns:
-        the places whose copy has the digest.
+        the places whose copy is whole.
 
     Raises:
-        ReplicationFailed: fewer than `least` have; the copies that are good stay.
+        ReplicationFailed: fewer than `least` are; the copies that are good stay.
     """
     held: list[str] = []
     reasons: list[str] = []
@@ -213,11 +235,11 @@ def replicate(
         try:
             with closing(_pieces(source, name)) as pieces:
                 target.put(name, pieces)
-            found = digest(target, name)
-        except (FilesError, BlobMissing, OSError) as error:
+            found = is_whole(target)
+        except (FilesError, SealedError, OSError) as error:
             reasons.append(f"{target.place}: {error}")
             continue
-        if found == sha256:
+        if found:
             held.append(target.place)
         else:
             reasons.append(f"{target.place}: what it gives back has another digest")

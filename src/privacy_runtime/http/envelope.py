@@ -74,7 +74,8 @@ def answer(connection: HTTPConnection, problem: Problem, policy: HttpPolicy) -> 
         "request_id": visit.request_id,
     }
     if not wants_problem(connection.headers.getlist("accept")):
-        return Json({"error": body}, status_code=problem.status, headers=headers)
+        said = {"error": body} if policy.error_body is None else policy.error_body(body)
+        return Json(said, status_code=problem.status, headers=headers)
     body = {
         "type": policy.problem_base + problem.code,
         "title": HTTPStatus(problem.status).phrase,

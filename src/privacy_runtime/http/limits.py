@@ -21,7 +21,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from limits.aio.storage import RedisStorage
@@ -96,6 +96,8 @@ class RateLimits:
         self._local = WindowCounts(clock)
         self._shared = shared or (None if redis_url is None else _redis(redis_url, prefix))
         self._away_until = 0.0
+        self.restraint: Callable[[str], int | None] = _nobody
+        """From an address or a principal to how few requests a window it may make for now."""
         self.state = "memory" if self._shared is None else "redis"
 
     async def admit(self, name: str, who: str, visit: Visit) -> None:
@@ -112,6 +114,8 @@ class RateLimits:
             TooManyRequests: it is one too many; it was not counted.
         """
         rate = self.rates[name]
+        if (fewer := self.restraint(who)) is not None:
+            rate = replace(rate, most=min(rate.most, fewer))
         passed, window = await self._count(rate, f"{name}/{who}")
         previous, previous_ttl_s, current, _ = window
         used = previous * previous_ttl_s / rate.window_s + current
@@ -160,6 +164,10 @@ class RateLimits:
 _POLICY: Final = b"ratelimit-policy"
 _LEFT: Final = b"ratelimit"
 _HEADERS: Final = frozenset({_POLICY, _LEFT})
+
+
+def _nobody(_: str) -> None:
+    """Nobody is restrained."""
 
 
 async def _hit(counts: Counts, rate: Rate, key: str) -> tuple[bool, Window]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from privacy_core.errors import InvalidParameter
@@ -39,6 +39,8 @@ class HttpPolicy:
         hsts_s: for how long a browser insists on TLS; said over TLS only.
         compressed: path prefixes whose answers may be compressed: nothing secret is below them.
         problem_base: what precedes the code in `type` of RFC 9457 answers.
+        error_body: makes the JSON body of an error from what `envelope.answer` would put under
+            `error`, for a product whose documents name another form.
     """
 
     hosts: tuple[str, ...] = ("127.0.0.1", "localhost", "[::1]", "testserver")
@@ -53,6 +55,7 @@ class HttpPolicy:
     hsts_s: int = 31_536_000
     compressed: tuple[str, ...] = ("/static/", "/openapi.json")
     problem_base: str = "urn:privacy-runtime:problem:"
+    error_body: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "body_limits", MappingProxyType(dict(self.body_limits)))

@@ -12,7 +12,7 @@ import contextlib
 from collections import Counter
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 import orjson
 from fastapi.sse import format_sse_event
@@ -21,9 +21,6 @@ from starlette.responses import StreamingResponse
 
 from privacy_core.errors import PrivacyError
 from privacy_runtime.http.refusals import Fault, InvalidRequest, TooManyRequests
-
-if TYPE_CHECKING:
-    from privacy_runtime.http.access import Access
 
 HEARTBEAT_S: Final = 15.0
 RECHECK_S: Final = 30.0
@@ -90,6 +87,20 @@ class Seats:
             self.leave(subject)
 
 
+class Keeper(Protocol):
+    """Who lets streams in, and looks again whether they may stay. `Access` is one."""
+
+    seats: Seats
+
+    def subject_of(self, connection: HTTPConnection) -> str:
+        """Whose stream it is."""
+        ...
+
+    async def again(self, connection: HTTPConnection) -> object:
+        """Return if the client may still listen, else raise."""
+        ...
+
+
 def last_event_id(connection: HTTPConnection) -> int | None:
     """Where a client that comes back left off; `None` if it begins.
 
@@ -107,7 +118,7 @@ def last_event_id(connection: HTTPConnection) -> int | None:
 def sse(
     connection: HTTPConnection,
     events: AsyncIterable[Event],
-    access: Access,
+    access: Keeper,
     *,
     heartbeat_s: float = HEARTBEAT_S,
     recheck_s: float = RECHECK_S,
@@ -156,7 +167,7 @@ class _Seated(StreamingResponse):
 async def _chunks(
     connection: HTTPConnection,
     events: AsyncIterable[Event],
-    access: Access,
+    access: Keeper,
     heartbeat_s: float,
     recheck_s: float,
 ) -> AsyncIterator[bytes]:
@@ -197,7 +208,7 @@ async def _next(events: AsyncIterator[Event]) -> Event:
     return await anext(events)
 
 
-async def _still(access: Access, connection: HTTPConnection) -> bool:
+async def _still(access: Keeper, connection: HTTPConnection) -> bool:
     try:
         await access.again(connection)
     except PrivacyError:

@@ -6,18 +6,15 @@ transaction under a lock, as those of identity.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Final
 
 import sqlalchemy as sa
-from sqlalchemy.schema import CreateIndex, CreateTable
 
+from privacy_runtime.database import Database, Tables, creation
 from privacy_runtime.http.refusals import Unavailable
-from privacy_runtime.identity.database import Database
 
 _TEXT: Final = sa.Text(collation="C").with_variant(sa.Text(), "sqlite")
 _COUNT: Final = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-_MIGRATION_LOCK: Final = 0x68747470  # "http"
 
 TABLES: Final = sa.MetaData()
 SCHEMA: Final = sa.Table("http_schema", TABLES, sa.Column("version", sa.Integer, nullable=False))
@@ -41,17 +38,16 @@ ANSWERS: Final = sa.Table(
 )
 
 
-def _m001_tables(connection: sa.Connection) -> None:
-    """All tables as the first version had them."""
-    for table in TABLES.sorted_tables:
-        connection.execute(CreateTable(table))
-        for index in sorted(table.indexes, key=lambda index: str(index.name)):
-            connection.execute(CreateIndex(index))
-    connection.execute(sa.insert(SCHEMA).values(version=0))
+def _refused(store: str, reason: str) -> Unavailable:
+    return Unavailable(f"the tables of the plumbing in {store}: {reason}")
 
 
-MIGRATIONS: Final[Sequence[Callable[[sa.Connection], None]]] = (_m001_tables,)
-VERSION: Final = len(MIGRATIONS)
+PLUMBING: Final = Tables(
+    schema=SCHEMA,
+    migrations=(creation(TABLES, SCHEMA),),
+    lock=0x68747470,  # "http"
+    refused=_refused,
+)
 
 
 def prepare(database: Database) -> None:
@@ -61,20 +57,4 @@ def prepare(database: Database) -> None:
         Unavailable: a newer version wrote them; nothing was changed.
         IdentityStoreUnavailable: the database cannot do it.
     """
-    database.change(_migrate)
-
-
-def _migrate(connection: sa.Connection) -> None:
-    if connection.dialect.name == "postgresql":
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
-    found = 0
-    if sa.inspect(connection).has_table(SCHEMA.name):
-        found = connection.execute(sa.select(SCHEMA.c.version)).scalar_one()
-    if found > VERSION:
-        raise Unavailable(
-            f"the tables of the plumbing have version {found}, this program reads up to {VERSION}"
-        )
-    for step in MIGRATIONS[found:]:
-        step(connection)
-    if found < VERSION:
-        connection.execute(sa.update(SCHEMA).values(version=VERSION))
+    database.bring(PLUMBING)

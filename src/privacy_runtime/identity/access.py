@@ -6,15 +6,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+from privacy_runtime.database import Database
 from privacy_runtime.identity.access_tokens import AccessTokens, TokenPolicy
 from privacy_runtime.identity.accounts import Accounts
 from privacy_runtime.identity.api_keys import ApiKeys
-from privacy_runtime.identity.database import Database
 from privacy_runtime.identity.gate import Gate
 from privacy_runtime.identity.lockout import ACCOUNTS, SOURCES, LockoutPolicy
 from privacy_runtime.identity.logins import Logins
 from privacy_runtime.identity.passwords import OWASP, Argon2Cost, Passwords
 from privacy_runtime.identity.refresh_families import SessionPolicy
+from privacy_runtime.identity.schema import IDENTITY
 from privacy_runtime.identity.scopes import Role
 from privacy_runtime.identity.sealing import DerivedKeys, Seal
 from privacy_runtime.identity.second_factors import SecondFactors
@@ -85,7 +86,7 @@ class Identity:
             IdentityStoreUnavailable: the database cannot be opened.
             InvalidParameter: a key file is not one, or is readable by others.
         """
-        store = Store(Database(database), journal, clock=clock, entropy=entropy)
+        store = Store(Database(database, IDENTITY), journal, clock=clock, entropy=entropy)
         seal = Seal(sealing_keys, entropy)
         keys = TokenKeys.open(token_keys, entropy, now=clock.now())
         tokens = AccessTokens(keys, policy.tokens, clock=clock, entropy=entropy)

@@ -9,13 +9,12 @@ the journal (`privacy_runtime.journal.schema`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Final
 
 import sqlalchemy as sa
-from sqlalchemy.schema import CreateTable
 
-from privacy_runtime.identity.errors import IdentityStoreUnavailable
+from privacy_runtime.database import Tables, creation
+from privacy_runtime.identity.errors import AccountConflict, IdentityStoreUnavailable
 
 _TEXT: Final = sa.Text(collation="C").with_variant(sa.Text(), "sqlite")
 _COUNT: Final = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
@@ -117,33 +116,18 @@ EVENTS: Final = sa.Table(
 )
 
 
-def _m001_tables(connection: sa.Connection) -> None:
-    """All tables as the first version had them."""
-    for table in TABLES.sorted_tables:
-        connection.execute(CreateTable(table))
-        for index in sorted(table.indexes, key=lambda index: str(index.name)):
-            connection.execute(sa.schema.CreateIndex(index))
-    connection.execute(sa.insert(SCHEMA).values(version=0))
+def _refused(store: str, reason: str) -> IdentityStoreUnavailable:
+    return IdentityStoreUnavailable(store, reason=reason)
 
 
-MIGRATIONS: Final[Sequence[Callable[[sa.Connection], None]]] = (_m001_tables,)
-VERSION: Final = len(MIGRATIONS)
+def _conflict() -> AccountConflict:
+    return AccountConflict("the name is taken; nothing was changed")
 
 
-def migrate(connection: sa.Connection, *, store: str) -> None:
-    """Bring the database to this version. The caller holds the lock and the transaction.
-
-    Raises:
-        IdentityStoreUnavailable: it was written by a newer version; nothing was changed.
-    """
-    found = 0
-    if sa.inspect(connection).has_table(SCHEMA.name):
-        found = connection.execute(sa.select(SCHEMA.c.version)).scalar_one()
-    if found > VERSION:
-        raise IdentityStoreUnavailable(
-            store, reason=f"it has schema version {found}, this program reads up to {VERSION}"
-        )
-    for step in MIGRATIONS[found:]:
-        step(connection)
-    if found < VERSION:
-        connection.execute(sa.update(SCHEMA).values(version=VERSION))
+IDENTITY: Final = Tables(
+    schema=SCHEMA,
+    migrations=(creation(TABLES, SCHEMA),),
+    lock=0x69646E74,  # "idnt"
+    refused=_refused,
+    conflict=_conflict,
+)

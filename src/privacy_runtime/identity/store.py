@@ -20,7 +20,7 @@ from typing import Any, Final, TypeVar, cast
 import sqlalchemy as sa
 
 from privacy_core.errors import PrivacyError
-from privacy_runtime.identity.database import Database
+from privacy_runtime.database import Database
 from privacy_runtime.identity.errors import AuditUnavailable, IdentityError
 from privacy_runtime.identity.schema import EVENTS
 from privacy_runtime.journal import Change, Draft, Journal, View

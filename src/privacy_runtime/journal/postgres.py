@@ -22,6 +22,7 @@ import sqlalchemy as sa
 from psycopg import errors as refusals
 from sqlalchemy.pool import NullPool
 
+from privacy_runtime.database import POSTGRES_CONNECTION
 from privacy_runtime.journal.contract import ConnectionLost, Rows, StreamRow, Transient
 from privacy_runtime.journal.entries import Entry
 from privacy_runtime.journal.errors import (
@@ -45,7 +46,6 @@ _SESSION: Final = (
     "SET lock_timeout = '5s'",
     "SET idle_in_transaction_session_timeout = '30s'",  # a frozen client must not keep the lock
 )
-_CONNECT_TIMEOUT_S: Final = 5
 _MIGRATION_LOCK: Final = 0x6A6F7572  # "jour": an advisory lock while tables are made
 _REPEATABLE: Final = (
     refusals.SerializationFailure,
@@ -116,7 +116,7 @@ class PostgresHome:
         self.url = sa.make_url(url).set(drivername="postgresql+psycopg")
         self.name = self.url.render_as_string(hide_password=True)
         self._engine = sa.create_engine(
-            self.url, poolclass=NullPool, connect_args={"connect_timeout": _CONNECT_TIMEOUT_S}
+            self.url, poolclass=NullPool, connect_args=dict(POSTGRES_CONNECTION)
         )
         self._connection: psycopg.Connection[Any] | None = None
         self._in_transaction = False
@@ -205,9 +205,8 @@ class PostgresHome:
                     migrate(session, home=self.name)
             _, options = self._engine.dialect.create_connect_args(self.url)
             connection = psycopg.connect(
-                **options,
+                **{**POSTGRES_CONNECTION, **options},
                 autocommit=True,
-                connect_timeout=_CONNECT_TIMEOUT_S,
                 cursor_factory=psycopg.ClientCursor,
             )
             for statement in (*_SESSION, *_PREPARED):

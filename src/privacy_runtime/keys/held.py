@@ -21,7 +21,7 @@ from typing import Any, Final
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from privacy_runtime.files import WriteFailed, reason_of, write_atomic
+from privacy_runtime.files import reason_of, write_atomic
 from privacy_runtime.keys.contract import SECRET_BYTES, Wrapping, WrappingKey, require_secret
 from privacy_runtime.keys.errors import KeyringRefused, UnknownWrapping
 from privacy_runtime.signing import instant_of, text_of, write_private
@@ -245,6 +245,3 @@ class EnvironmentKeyring:
         raise KeyringRefused(
             VARIABLE, "put a new key in front of the others, with a comma, and start again"
         )
-
-
-__all__ = ["VARIABLE", "EnvironmentKeyring", "FileKeyring", "WriteFailed"]

@@ -30,7 +30,7 @@ With `debug`, which production refuses, texts are shown after redaction instead 
 Nothing is written before `install`; until then loggers are silent.
 """
 
-from privacy_runtime.logs.correlation import adopt, bound, carried
+from privacy_runtime.logs.correlation import adopt, adopted, bound, carried
 from privacy_runtime.logs.installation import Logging, LogOptions, install
 from privacy_runtime.logs.loggers import Logger, logger
 from privacy_runtime.logs.scrubbing import Scrubber
@@ -41,6 +41,7 @@ __all__ = [
     "Logging",
     "Scrubber",
     "adopt",
+    "adopted",
     "bound",
     "carried",
     "install",

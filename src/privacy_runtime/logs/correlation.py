@@ -54,13 +54,25 @@ def adopt(environment: Mapping[str, str]) -> None:
 
     What is no identifier is left out: a variable can be set by anybody who starts a process.
     """
+    bind_contextvars(**_handed(environment))
+
+
+@contextmanager
+def adopted(environment: Mapping[str, str]) -> Iterator[None]:
+    """As `adopt`, inside a `with` block: for a worker, whose jobs come from many requests."""
+    with bound_contextvars(**_handed(environment)):
+        yield
+
+
+def _handed(environment: Mapping[str, str]) -> dict[str, str]:
     text = environment.get(VARIABLE, "")
     if not text or len(text) > _LONGEST:
-        return
+        return {}
     try:
         ids = orjson.loads(text)
     except orjson.JSONDecodeError:
-        return
-    if isinstance(ids, dict):
-        known = {k: v for k, v in ids.items() if k in CORRELATION and isinstance(v, str)}
-        bind_contextvars(**{key: text for key, text in known.items() if fits(key, text)})
+        return {}
+    if not isinstance(ids, dict):
+        return {}
+    known = {k: v for k, v in ids.items() if k in CORRELATION and isinstance(v, str)}
+    return {key: text for key, text in known.items() if fits(key, text)}

@@ -10,8 +10,8 @@ import orjson
 import sqlalchemy as sa
 
 from privacy_runtime import logs
+from privacy_runtime.database import Database
 from privacy_runtime.notify import outbox
-from privacy_runtime.notify.database import Database
 from privacy_runtime.notify.endpoints import Wardrobe, change_row
 from privacy_runtime.notify.errors import NotifyUnavailable
 from privacy_runtime.notify.outbox import DEAD, DELIVERED, WAITING, Claim, us_of

@@ -8,8 +8,8 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from privacy_core.errors import InvalidParameter
+from privacy_runtime.database import Database
 from privacy_runtime.notify import outbox
-from privacy_runtime.notify.database import Database
 from privacy_runtime.notify.endpoints import (
     KINDS,
     MOST,

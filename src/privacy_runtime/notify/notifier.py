@@ -10,14 +10,14 @@ from typing import Self
 import sqlalchemy as sa
 
 from privacy_core.errors import InvalidParameter
+from privacy_runtime.database import Database
 from privacy_runtime.notify import outbox
-from privacy_runtime.notify.database import Database
 from privacy_runtime.notify.delivery import Attempted, Deliverer, Postmen
 from privacy_runtime.notify.directory import Directory
 from privacy_runtime.notify.endpoints import Seals, change_row, events_of, spelled
 from privacy_runtime.notify.notices import EVENTS, BudgetStanding, Notice
 from privacy_runtime.notify.outbox import Standing, us_of
-from privacy_runtime.notify.schema import ENDPOINTS, OPERATOR, PLACES
+from privacy_runtime.notify.schema import ENDPOINTS, OPERATOR, OUTBOX, PLACES
 from privacy_runtime.notify.sinks.email import Email, MailServer
 from privacy_runtime.notify.sinks.http import Posting, Webhook, require_seconds
 from privacy_runtime.notify.sinks.outcome import Sink
@@ -102,7 +102,9 @@ class Notifier(Directory):
             attempted: told of every attempt, for metrics.
         """
         options = options or NotifyOptions()
-        database = Database(where, pool_size=options.pool_size, max_overflow=options.max_overflow)
+        database = Database(
+            where, OUTBOX, pool_size=options.pool_size, max_overflow=options.max_overflow
+        )
         try:
             return cls(
                 database,

@@ -10,7 +10,9 @@ from typing import Final
 
 import sqlalchemy as sa
 
-VERSION: Final = 1
+from privacy_runtime.database import Tables, creation
+from privacy_runtime.notify.errors import NotifyUnavailable
+
 OPERATOR: Final = "*"
 """The tenant of endpoints that the configuration names: they get what every tenant announces."""
 
@@ -84,16 +86,14 @@ PLACES: Final = sa.Table(
 SCHEMA: Final = sa.Table("notify_schema", _METADATA, sa.Column("version", sa.Integer))
 
 
-def migrate(connection: sa.Connection) -> int:
-    """Make what is missing, and return the version of what was there.
+def _refused(store: str, reason: str) -> NotifyUnavailable:
+    return NotifyUnavailable(store, reason=reason)
 
-    A version beyond `VERSION` is for the caller to refuse; nothing was changed then.
-    """
-    if sa.inspect(connection).has_table(SCHEMA.name):
-        found = connection.execute(sa.select(SCHEMA.c.version)).scalar()
-        if found is not None and found >= VERSION:
-            return int(found)
-    _METADATA.create_all(connection)
-    connection.execute(sa.delete(SCHEMA))
-    connection.execute(sa.insert(SCHEMA).values(version=VERSION))
-    return VERSION
+
+OUTBOX: Final = Tables(
+    schema=SCHEMA,
+    migrations=(creation(_METADATA, SCHEMA),),
+    lock=0x6E746679,  # "ntfy"
+    refused=_refused,
+    repeats_conflicts=True,  # two announced the same at once: the second finds the first's row
+)

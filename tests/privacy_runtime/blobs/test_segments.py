@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from privacy_runtime.blobs.errors import NotSealed, SealedError
-from privacy_runtime.blobs.segments import TAG_BYTES, opened, sealed, sealed_size
+from privacy_runtime.blobs.segments import TAG_BYTES, Witness, opened, pieces, sealed
 from privacy_runtime.testing import SeededEntropy
 
 KEY = bytes(range(32))
@@ -16,8 +16,8 @@ SEGMENT = 64
 
 
 def made(data: bytes, name: str = "weights", key: bytes = KEY, seed: int = 1) -> bytes:
-    pieces = [data[k : k + 37] for k in range(0, len(data), 37)]
-    return b"".join(sealed(pieces, key, name, SeededEntropy(seed), segment_bytes=SEGMENT))
+    chunks = [data[k : k + 37] for k in range(0, len(data), 37)]
+    return b"".join(sealed(chunks, key, name, SeededEntropy(seed), segment_bytes=SEGMENT))
 
 
 def read(data: bytes, name: str = "weights", key: bytes = KEY) -> bytes:
@@ -36,7 +36,8 @@ def test_what_was_sealed_is_opened(data: bytes) -> None:
     whole = made(data)
 
     assert read(whole) == data
-    assert len(whole) == sealed_size(len(data), len(parts(whole)[0]), segment_bytes=SEGMENT)
+    front, segments = parts(whole)
+    assert len(whole) == len(front) + len(data) + TAG_BYTES * len(segments)
 
 
 @pytest.mark.parametrize("size", [0, 1, 63, 64, 65, 127, 128, 129])
@@ -87,6 +88,43 @@ def went_on(segments: list[bytes], other: list[bytes]) -> list[bytes]:
     return [*segments, segments[-1]]
 
 
+def summed(data: bytes) -> str:
+    witness = Witness()
+    for piece in pieces(io.BytesIO(data), "weights"):
+        witness.update(piece)
+    return witness.hexdigest()
+
+
+def test_the_sum_of_what_was_sealed_is_that_of_what_lies_there_and_of_what_is_opened() -> None:
+    witness, opening = Witness(), Witness()
+    chunks = list(sealed([bytes(150)], KEY, "weights", SeededEntropy(1), segment_bytes=SEGMENT))
+    for chunk in chunks:
+        witness.update(chunk)
+    whole = b"".join(chunks)
+    for _ in opened(io.BytesIO(whole), KEY, "weights", witness=opening.update):
+        pass
+
+    assert witness.hexdigest() == summed(whole) == opening.hexdigest()
+
+
+def test_every_flipped_bit_and_every_truncation_changes_the_sum_that_needs_no_key() -> None:
+    whole = made(bytes(150))
+    right = summed(whole)
+    spoilt = [whole[:length] for length in range(len(whole))]
+    for place in range(len(whole)):
+        for bit in range(8):
+            changed = bytearray(whole)
+            changed[place] ^= 1 << bit
+            spoilt.append(bytes(changed))
+
+    for data in spoilt:
+        try:
+            found = summed(data)
+        except NotSealed:
+            continue
+        assert found != right
+
+
 @pytest.mark.parametrize("change", [swapped, repeated, dropped, spliced, ended_early, went_on])
 def test_no_segment_stands_elsewhere(
     change: Callable[[list[bytes], list[bytes]], list[bytes]],
@@ -94,8 +132,11 @@ def test_no_segment_stands_elsewhere(
     front, segments = parts(made(bytes(64 * 4 + 10)))
     _, other = parts(made(bytes(64 * 4 + 10), seed=2))
 
+    moved = front + b"".join(change(segments, other))
+
     with pytest.raises(SealedError):
-        read(front + b"".join(change(segments, other)))
+        read(moved)
+    assert summed(moved) != summed(front + b"".join(segments))
 
 
 def test_a_file_is_that_of_its_name_and_key() -> None:
@@ -109,11 +150,11 @@ def test_a_file_is_that_of_its_name_and_key() -> None:
 def test_what_is_handed_out_before_a_break_is_genuine() -> None:
     data = bytes(range(200))
     front, segments = parts(made(data))
-    pieces = opened(io.BytesIO(front + segments[0] + b"x" * 80), KEY, "weights")
+    found = opened(io.BytesIO(front + segments[0] + b"x" * 80), KEY, "weights")
 
-    assert next(pieces) == data[:64]
+    assert next(found) == data[:64]
     with pytest.raises(SealedError):
-        next(pieces)
+        next(found)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -241,6 +242,63 @@ def test_a_set_is_replicated_and_each_copy_is_read_back(world: World) -> None:
         back = world.root / f"back-{store.place.replace('/', '_')}"
         reader.restore(reader.newest("run-1"), back)
         assert same(world.root / "state-1", back)
+
+
+def as_version_1(world: World) -> Manifest:
+    """The newest set, with the manifest that the version before wrote."""
+    newest = world.sets.newest("run-1")
+    folder = world.store / "run-1" / "000001"
+    files = tuple(
+        replace(f, sum=hashlib.sha256((folder / f"{f.name}.sealed").read_bytes()).hexdigest())
+        for f in newest.files
+    )
+    older = replace(newest, version=1, files=files)
+    (folder / "manifest.json").write_bytes(older.signed(world.keys.signing))
+    return older
+
+
+def test_a_set_of_the_version_before_is_verified_restored_and_replicated(world: World) -> None:
+    world.seal(1)
+    older = as_version_1(world)
+    found = world.sets.manifest("run-1", 1)
+    world.sets.verify(found)
+    world.sets.restore(found, world.root / "back")
+    world.sets.replicate(found, [FolderStore(world.root / "copies")], least=1)
+
+    assert found == older
+    assert same(world.root / "state-1", world.root / "back")
+
+
+def test_a_flipped_bit_of_a_set_of_the_version_before_is_found(world: World) -> None:
+    world.seal(1)
+    older = as_version_1(world)
+    path = world.store / "run-1" / "000001" / "weights.sealed"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(bytes(data))
+
+    with pytest.raises(SealedError):
+        world.sets.verify(older)
+    with pytest.raises(ReplicationFailed):
+        world.sets.replicate(older, [FolderStore(world.root / "copies")], least=1)
+
+
+def test_a_set_is_replicated_without_its_key(world: World, tmp_path: Path) -> None:
+    manifest = world.seal(1)
+    other = FileKeyring.create(tmp_path / "other", clock=world.clock, entropy=SeededEntropy(8))
+    keyless = SealedSets(
+        FolderStore(world.store), SealKeys(other, world.keys.signing, world.keys.trusted),
+        world.journal, clock=world.clock, entropy=SeededEntropy(9),
+    )  # fmt: skip
+    keyless.replicate(manifest, [FolderStore(world.root / "copies")], least=1)
+    path = world.store / "run-1" / "000001" / "weights.sealed"
+    data = bytearray(path.read_bytes())
+    for place in range(0, len(data), 997):
+        data[place] ^= 16
+        path.write_bytes(bytes(data))
+        with pytest.raises(ReplicationFailed, match=r"another digest|cannot be opened"):
+            keyless.replicate(manifest, [FolderStore(world.root / "more")], least=1)
+        data[place] ^= 16
 
 
 class Lossy:

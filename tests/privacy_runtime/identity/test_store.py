@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from privacy_runtime.database import Database
 from privacy_runtime.identity import (
     AuditUnavailable,
     IdentityError,
@@ -19,7 +20,7 @@ from privacy_runtime.identity import (
     Scope,
     bootstrap_admin,
 )
-from privacy_runtime.identity.database import Database
+from privacy_runtime.identity.schema import IDENTITY
 from privacy_runtime.journal import Journal, StoreUnavailable
 from privacy_runtime.testing import Crash, CrashingJournal, CrashPoint, MemoryHome
 
@@ -163,7 +164,7 @@ def test_a_file_that_others_may_read_is_refused(tmp_path: Path) -> None:
     path.chmod(0o644)
 
     with pytest.raises(IdentityStoreUnavailable, match="0644"):
-        Database(path)
+        Database(path, IDENTITY)
 
 
 def test_a_new_file_is_its_owners_alone(small_house: Any) -> None:
@@ -186,12 +187,12 @@ def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
     path.chmod(0o600)
 
     with pytest.raises(IdentityStoreUnavailable):
-        Database(path)
+        Database(path, IDENTITY)
 
 
 def test_a_server_that_is_gone_is_named_without_its_password() -> None:
     with pytest.raises(IdentityStoreUnavailable) as gone:
-        Database("postgresql://someone:hunter2@127.0.0.1:1/nowhere")
+        Database("postgresql://someone:hunter2@127.0.0.1:1/nowhere", IDENTITY)
 
     assert "hunter2" not in str(gone.value)
 

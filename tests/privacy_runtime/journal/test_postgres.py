@@ -41,6 +41,15 @@ def test_commits_wait_for_the_servers_disk(postgres_place: Any) -> None:
     assert setting == "on"
 
 
+def test_a_server_whose_machine_is_gone_is_not_waited_for_for_hours(postgres_place: Any) -> None:
+    home = postgres_place.home()
+    home.row("s")
+    settings = home._connection.info.get_parameters()
+    home.disconnect()
+    assert settings["tcp_user_timeout"] == "25000"
+    assert int(settings["keepalives_idle"]) <= 10
+
+
 def test_a_backend_killed_in_mid_transaction_is_replaced_and_nothing_is_done_twice(
     postgres_place: Any,
 ) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from privacy_runtime.database import Database
 from privacy_runtime.notify import (
     BudgetStanding,
     EndpointLimit,
@@ -23,10 +24,9 @@ from privacy_runtime.notify import (
     training_complete,
     verify,
 )
-from privacy_runtime.notify.database import Database
 from privacy_runtime.notify.outbox import LEASE_S
 from privacy_runtime.notify.schedule import DELAYS_S, MOST_ATTEMPTS, delay_s
-from privacy_runtime.notify.schema import SCHEMA
+from privacy_runtime.notify.schema import OUTBOX, SCHEMA
 from privacy_runtime.secret import Secret
 from privacy_runtime.testing import ManualClock, SeededEntropy
 
@@ -314,7 +314,7 @@ def test_killed_at_any_moment_nothing_is_lost_and_the_order_holds(
         child.send_signal(signal.SIGKILL)
         child.wait()
         # what it had leased is free again, as it would be two minutes later
-        database = Database(where)
+        database = Database(where, OUTBOX)
         database.change(lambda c: c.exec_driver_sql("UPDATE notify_endpoints SET lease=NULL, lease_until_us=NULL"))  # fmt: skip  # noqa: E501
         database.close()
     subprocess.run(words, check=True, timeout=60)
@@ -474,8 +474,8 @@ def test_a_database_that_is_away_or_newer_is_said(tmp_path: Path, clock: ManualC
         opened("postgresql://u:pa55@127.0.0.1:1/x", clock)
     assert "pa55" not in str(caught.value)
 
-    database = Database(tmp_path / "notify.db")
+    database = Database(tmp_path / "notify.db", OUTBOX)
     database.change(lambda c: c.execute(SCHEMA.update().values(version=99)))
     database.close()
-    with pytest.raises(NotifyUnavailable, match="its form is 99"):
+    with pytest.raises(NotifyUnavailable, match="schema version 99"):
         opened(str(tmp_path / "notify.db"), clock)

@@ -31,13 +31,17 @@ from privacy_finetuner.jobs.lines import End, Task
 from privacy_finetuner.jobs.model import EventKind
 from privacy_finetuner.jobs.progress import Progress
 from privacy_finetuner.jobs.submission import privacy_of
+from privacy_finetuner.jobs.telemetry import StepSpans, observed
+from privacy_runtime import logs, tracing
 from privacy_runtime.files import write_atomic
+from privacy_runtime.secret import Secret
 from privacy_runtime.world import Clock, Entropy, SystemClock, SystemEntropy
 
 if TYPE_CHECKING:
     from privacy_finetuner.results import TrainingResult
     from privacy_finetuner.trainer import PrivateTrainer
 
+_log = logs.logger(__name__)
 STOPPED_EXIT: Final = 75
 FAILED_EXIT: Final = 1
 GRACE_S: Final = 3.0
@@ -45,7 +49,16 @@ _LOCK_WAIT_S: Final = 5.0
 _REPARENTED_S: Final = 0.2
 _PR_SET_PDEATHSIG: Final = 1
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
-_PASSING: Final = frozenset({"store_unavailable", "folder_busy", "run_record_locked"})
+_FAILING: Final = (errno.EIO, errno.EFBIG, errno.EROFS, errno.ESTALE)
+_PASSING: Final = frozenset(
+    {
+        "store_unavailable",
+        "folder_busy",
+        "run_record_locked",
+        "checkpoint_not_written",
+        "write_failed",
+    }
+)
 """Codes of refusals that another attempt may not meet."""
 
 
@@ -65,8 +78,13 @@ class Story:
             return
 
 
-def main() -> int:
-    """Run the task on standard input; returns the exit code."""
+def main(*, clock: Clock | None = None, entropy: Entropy | None = None) -> int:
+    """Run the task on standard input; returns the exit code.
+
+    Args:
+        clock: measures, and stamps what is written; `None`: the machine's.
+        entropy: for the run and its keys; `None`: the machine's.
+    """
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     os.umask(0o077)
@@ -82,8 +100,13 @@ def main() -> int:
     threading.Thread(
         target=_follow, args=(source.fileno(), task.worker_process), daemon=True
     ).start()
-    end = _ended(task, story)
-    story.tell(lines.END, end.body())
+    addresses = (task.ledger, None if task.telemetry is None else task.telemetry.endpoint)
+    with observed(task.telemetry, secrets=[Secret(each) for each in addresses if each]):
+        with tracing.span("job.train", job_id=task.job):
+            _log.info("training begins", job_id=task.job)
+            end = _ended(task, story, clock or SystemClock(), entropy or SystemEntropy())
+            _log.info("training ended", job_id=task.job, outcome=end.how, code=end.code)
+        story.tell(lines.END, end.body())
     return {lines.DONE: 0, lines.STOPPED: STOPPED_EXIT}.get(end.how, FAILED_EXIT)
 
 
@@ -98,9 +121,8 @@ def _follow(source: int, worker: int) -> None:
     os.killpg(os.getpgid(0), signal.SIGKILL)
 
 
-def _ended(task: Task, story: Story) -> End:
+def _ended(task: Task, story: Story, clock: Clock, entropy: Entropy) -> End:
     """Run a task; whatever happens, say how it ended, without a word that may hold data."""
-    clock, entropy = SystemClock(), SystemEntropy()
     try:
         with locked(Path(task.folder), clock=clock, wait_s=_LOCK_WAIT_S):
             return _run(task, story, clock, entropy)
@@ -112,6 +134,7 @@ def _ended(task: Task, story: Story) -> End:
         return _refused(error, task)
     except Exception as error:  # noqa: BLE001 -- the process's last line; nothing is swallowed
         traceback.print_exc()
+        _log.exception("training failed", job_id=task.job)
         return _broken(error)
 
 
@@ -131,9 +154,11 @@ def _run(task: Task, story: Story, clock: Clock, entropy: Entropy) -> End:
         epochs_told=task.epochs_told,
         steps_told=task.steps_told,
     )
+    told = task.telemetry
+    spans = StepSpans(progress, every_step=told is not None and told.every_step, clock=clock)
     notes: list[str] = []
     try:
-        result = trainer.train(task.dataset, on_step=progress, **_options(task))
+        result = trainer.train(task.dataset, on_step=spans, **_options(task))
     except TrainingInterrupted:
         return End(how=lines.STOPPED)
     except PrivacyBudgetExhaustedException as error:
@@ -168,10 +193,25 @@ def _options(task: Task) -> dict[str, Any]:
 
     earlier = read_state(Path(task.folder))
     options = dict(task.spec.training)
+    if "batch_size" not in options:
+        options["batch_size"] = _usual_batch(task)
     if task.eval_dataset is not None:
         options["eval_dataset"] = task.eval_dataset
     is_begun = earlier is not None and earlier.plan is not None
     return {**options, "output_dir": task.folder, "resume": is_begun}
+
+
+def _usual_batch(task: Task) -> int:
+    """The expected batch that suits the number of records, as the command line takes it."""
+    from privacy_finetuner.training.sizes import (  # noqa: PLC0415 -- only to run
+        Sizes,
+        default_batch_size,
+    )
+
+    said = task.spec.training
+    known = ("text_field", "label_field", "user_field", "unit", "max_examples_per_user")
+    sizes = Sizes.of(task.dataset, **{name: said[name] for name in known if name in said})
+    return default_batch_size(sizes.drawn(user_sampling=bool(said.get("user_sampling"))))
 
 
 def _exact(result: TrainingResult, trainer: PrivateTrainer) -> dict[str, Any]:
@@ -223,8 +263,8 @@ def _refused(error: PrivacyError, task: Task) -> End:
         PrivacyBudgetExhaustedException,
     )
 
-    if _is_full(error):
-        return _disk_full()
+    if (trouble := _disk_trouble(error)) is not None:
+        return trouble
     is_budget = isinstance(error, BudgetExhausted | PrivacyBudgetExhaustedException)
     code = "budget_exhausted" if is_budget else error.code
     message = _public(str(error), task)
@@ -233,8 +273,8 @@ def _refused(error: PrivacyError, task: Task) -> End:
 
 def _broken(error: Exception) -> End:
     """Anything else: its words may quote records, so they stay in the log."""
-    if _is_full(error):
-        return _disk_full()
+    if (trouble := _disk_trouble(error)) is not None:
+        return trouble
     name = type(error).__name__
     if isinstance(error, MemoryError) or name == "OutOfMemoryError":
         return End(
@@ -251,22 +291,27 @@ def _broken(error: Exception) -> End:
     )
 
 
-def _is_full(error: BaseException | None) -> bool:
-    """Whether a full disk is at the bottom of an error."""
+def _disk_trouble(error: BaseException | None) -> End | None:
+    """The end of a run at whose bottom a disk is full or fails: another attempt may pass."""
     while error is not None:
-        if isinstance(error, OSError) and error.errno in _FULL:
-            return True
+        number = error.errno if isinstance(error, OSError) else None
+        if number in _FULL:
+            return End(
+                how=lines.FAILED,
+                code="disk_full",
+                message="the disk of the runs is full; older checkpoints are intact",
+                may_pass=True,
+            )
+        if number in _FAILING:
+            return End(
+                how=lines.FAILED,
+                code="disk_error",
+                message=f"the disk of the runs failed ({os.strerror(number)}); older checkpoints "
+                "are intact",
+                may_pass=True,
+            )
         error = error.__cause__ or error.__context__
-    return False
-
-
-def _disk_full() -> End:
-    return End(
-        how=lines.FAILED,
-        code="disk_full",
-        message="the disk of the runs is full; older checkpoints are intact",
-        may_pass=True,
-    )
+    return None
 
 
 def _public(message: str, task: Task) -> str:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -94,10 +95,14 @@ def forget(folder: Path) -> None:
     """Remove what only a resumed run needs and nobody may have: it will not be resumed.
 
     The fingerprint of the records is outside the guarantee; whoever has the memory of correlated
-    noise can take noise back.
+    noise can take noise back. What processes that were killed left half written goes too.
     """
     for name in _RESUMING:
         (folder / name).unlink(missing_ok=True)
+    for path in folder.glob(".*.tmp"):
+        path.unlink(missing_ok=True)
+    for path in folder.glob(".checkpoint-*.partial"):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def artefacts_in(folder: Path) -> list[Artefact]:

@@ -14,7 +14,6 @@ from typing import Any, Final, Self
 
 import sqlalchemy as sa
 
-from privacy_finetuner.jobs.database import Database
 from privacy_finetuner.jobs.errors import (
     IdempotencyConflict,
     JobStoreUnavailable,
@@ -31,9 +30,11 @@ from privacy_finetuner.jobs.model import (
     TrainingSpec,
     WorkerRow,
 )
-from privacy_finetuner.jobs.schema import EVENTS, JOBS, TURNS, WORKERS
+from privacy_finetuner.jobs.schema import EVENTS, JOBS, QUEUE, TURNS, WORKERS
 from privacy_finetuner.jobs.store import LIVE, Store, Work, dumps, event_of, from_us, job_of, to_us
 from privacy_finetuner.jobs.submission import require_valid
+from privacy_runtime import logs, tracing
+from privacy_runtime.database import Database
 from privacy_runtime.journal import Journal
 from privacy_runtime.world import Clock, Entropy, SystemClock, SystemEntropy
 
@@ -102,7 +103,7 @@ class Jobs:
         except OSError as error:
             raise JobStoreUnavailable(str(runs), reason=type(error).__name__) from None
         store = Store(
-            Database(url, pool_size=pool_size),
+            Database(url, QUEUE, pool_size=pool_size),
             journal,
             clock=clock or SystemClock(),
             entropy=entropy or SystemEntropy(),
@@ -146,6 +147,7 @@ class Jobs:
             "name": name,
             "spec": dumps(asdict(spec)),
             "priority": priority,
+            "origin": dumps({**logs.carried(), **tracing.carried()}),
         }
         found = self.store.change(lambda work: self._enter(work, row))
         if found.digest != row["digest"]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from typing import Any, Final
 
@@ -25,6 +25,8 @@ from privacy_finetuner.jobs.store import Store, Work, dumps, job_of, to_us
 
 ATTEMPTS_MOST: Final = 3
 """How many attempts of a job may end in an accident (a dead worker, a killed process)."""
+DELAY_MOST_S: Final = 3600.0
+"""A job that waits longer was given back by a worker whose clock was ahead: it may be taken."""
 WORKER_LOST: Final = "worker_lost"
 CANCELLED: Final = "cancelled"
 _FORGOTTEN_S: Final = 3600.0
@@ -45,11 +47,15 @@ class Ending:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """A job in a worker's hands. With `ending` it is only to be settled and ended."""
+    """A job in a worker's hands. With `ending` it is only to be settled and ended.
+
+    `origin` is what the request that submitted it handed on: see `logs.carried`, `tracing.carried`.
+    """
 
     job: Job
     fence: int
     ending: Ending | None = None
+    origin: Mapping[str, str] = field(default_factory=dict)
 
 
 class Leases:
@@ -86,8 +92,8 @@ class Leases:
     def has_leftovers(self) -> bool:
         """Whether a job has to be ended, or its worker died; a cheap question, without a lock."""
         now_us = to_us(self._store.clock.now())
-        lost = sa.and_(JOBS.c.state == JobState.RUNNING.value, JOBS.c.lease_until_us <= now_us)
-        is_free = sa.or_(JOBS.c.lease_until_us.is_(None), JOBS.c.lease_until_us <= now_us)
+        lost = sa.and_(JOBS.c.state == JobState.RUNNING.value, self._has_run_out(now_us))
+        is_free = sa.or_(JOBS.c.lease_until_us.is_(None), self._has_run_out(now_us))
         to_end = sa.and_(JOBS.c.state == JobState.QUEUED.value, is_free, self._has_to_end)
         query = sa.select(JOBS.c.id).where(sa.or_(lost, to_end)).limit(1)
         return self._store.read(lambda c: c.execute(query).one_or_none()) is not None
@@ -199,7 +205,7 @@ class Leases:
             claim: the job.
             code: why, for programs.
             message: why, for people.
-            delay_s: how long no worker may take it.
+            delay_s: how long no worker may take it; an hour at most.
             is_accident: it counts; with too many of these the job fails.
             lines: that are not in its story yet.
 
@@ -210,7 +216,7 @@ class Leases:
         def decide(work: Work) -> None:
             body = {"state": JobState.QUEUED.value, "reason": code, "message": message}
             told = [*lines, (EventKind.STATE, body)]
-            wait = timedelta(seconds=delay_s)
+            wait = timedelta(seconds=min(delay_s, DELAY_MOST_S))
             newest = work.update(
                 claim.job.id,
                 holder=claim.fence,
@@ -264,10 +270,18 @@ class Leases:
     def _lease_us(self) -> int:
         return int(self.lease_s * 1e6)
 
+    def _has_run_out(self, now_us: int) -> sa.ColumnElement[bool]:
+        """Whether a lease has ended, or ends later than any clock that is right can have said.
+
+        A worker whose clock was ahead, and that died, must not keep its job until then.
+        """
+        until = JOBS.c.lease_until_us
+        return sa.or_(until <= now_us, until > now_us + 2 * self._lease_us)
+
     def _put_back_lost(self, work: Work) -> None:
         lost = (
             sa.select(JOBS.c.id, JOBS.c.tenant, JOBS.c.attempts, JOBS.c.worker)
-            .where(JOBS.c.state == JobState.RUNNING.value, JOBS.c.lease_until_us <= work.now_us)
+            .where(JOBS.c.state == JobState.RUNNING.value, self._has_run_out(work.now_us))
             .with_for_update(skip_locked=True)
         )
         for row in work.run(lost).all():
@@ -286,13 +300,14 @@ class Leases:
         two organisations; where all turns are taken, the jobs alone.
         """
         to_end = self._has_to_end
-        can_run = JOBS.c.not_before_us <= work.now_us
+        latest_us = work.now_us + int(DELAY_MOST_S * 1e6)
+        can_run = ~JOBS.c.not_before_us.between(work.now_us + 1, latest_us)
         query = (
             sa.select(JOBS)
             .join(TURNS, TURNS.c.tenant == JOBS.c.tenant)
             .where(
                 JOBS.c.state == JobState.QUEUED.value,
-                sa.or_(JOBS.c.lease_until_us.is_(None), JOBS.c.lease_until_us <= work.now_us),
+                sa.or_(JOBS.c.lease_until_us.is_(None), self._has_run_out(work.now_us)),
                 to_end if only_endings else sa.or_(to_end, can_run),
             )
             .order_by(
@@ -330,7 +345,8 @@ class Leases:
             )
         work.tell(row.id, work.update(row.id, lines=len(lines), **values), lines)
         taken = work.run(sa.select(JOBS).where(JOBS.c.id == row.id)).one()
-        return Claim(job=job_of(taken), fence=taken.fence, ending=ending)
+        origin = json.loads(taken.origin) if taken.origin else {}
+        return Claim(job=job_of(taken), fence=taken.fence, ending=ending, origin=origin)
 
     def _ending_of(self, row: sa.Row[Any]) -> Ending | None:
         """How a job has to be ended, if it has."""

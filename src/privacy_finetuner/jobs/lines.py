@@ -15,6 +15,7 @@ from typing import Any, Final, Self
 
 from privacy_finetuner.jobs.model import EventKind, TrainingSpec
 from privacy_finetuner.jobs.store import dumps
+from privacy_finetuner.jobs.telemetry import Telemetry, read
 
 LINE_BYTES_MOST: Final = 1 << 20
 END: Final = "end"
@@ -38,6 +39,7 @@ class Task:
         key_file: signs the certificate.
         worker_process: its parent; another one means that the worker died already.
         epochs_told, steps_told: what earlier attempts told of epochs and steps.
+        telemetry: how it logs and traces; `None`: it does neither.
     """
 
     job: str
@@ -51,6 +53,7 @@ class Task:
     worker_process: int
     epochs_told: int = 0
     steps_told: int = 0
+    telemetry: Telemetry | None = field(default=None, repr=False)
 
     def line(self) -> bytes:
         """The task as one line."""
@@ -60,7 +63,8 @@ class Task:
     def parse(cls, line: bytes) -> Self:
         """Read a task."""
         fields = json.loads(line)
-        return cls(**{**fields, "spec": TrainingSpec(**fields["spec"])})
+        spec, telemetry = TrainingSpec(**fields["spec"]), read(fields.get("telemetry"))
+        return cls(**{**fields, "spec": spec, "telemetry": telemetry})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, Self
 
@@ -45,14 +46,22 @@ class Child:
     ) -> Self:
         """Start a child and give it its task.
 
+        Its log lines go to this process's standard error, what it prints to the folder's log.
+
         Raises:
             OSError: the system starts no process, or the folder cannot be written.
         """
         folder = Path(task.folder)
         folder.mkdir(mode=0o700, exist_ok=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-        log = os.open(folder / LOG_FILE, flags, 0o600)
-        try:
+        with ExitStack() as closing:
+            log = os.open(folder / LOG_FILE, flags, 0o600)
+            closing.callback(os.close, log)
+            kept: tuple[int, ...] = ()
+            if task.telemetry is not None:
+                kept = (os.dup(sys.__stderr__.fileno() if sys.__stderr__ else log),)
+                closing.callback(os.close, kept[0])
+                task = replace(task, telemetry=replace(task.telemetry, descriptor=kept[0]))
             process = subprocess.Popen(  # noqa: S603 -- our own module, or a test's
                 list(command),
                 stdin=subprocess.PIPE,
@@ -61,9 +70,8 @@ class Child:
                 cwd=folder,
                 env=None if environment is None else dict(environment),
                 start_new_session=True,
+                pass_fds=kept,
             )
-        finally:
-            os.close(log)
         child = cls(process)
         with suppress(BrokenPipeError):  # it died at once: its end says how
             if process.stdin is not None:

@@ -17,13 +17,13 @@ table               holds
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Final
 
 import sqlalchemy as sa
-from sqlalchemy.schema import CreateIndex, CreateTable
+from sqlalchemy.schema import CreateColumn
 
 from privacy_finetuner.jobs.errors import JobStoreUnavailable
+from privacy_runtime.database import Tables, creation
 
 _TEXT: Final = sa.Text(collation="C").with_variant(sa.Text(), "sqlite")
 _COUNT: Final = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
@@ -83,6 +83,7 @@ JOBS: Final = sa.Table(
     _number("eta_s", null=True),
     _text("error_code", null=True),
     _text("error", null=True),
+    _text("origin", null=True),  # identifiers and span of the request that submitted it
     sa.UniqueConstraint("tenant", "owner", "key", name="jobs_key"),
     sa.Index("jobs_by_state", "state", "tenant", "priority", "number"),
     sa.Index("jobs_by_tenant", "tenant", "number"),
@@ -118,33 +119,22 @@ OUTBOX: Final = sa.Table(
 )
 
 
-def _m001_tables(connection: sa.Connection) -> None:
-    """All tables as the first version had them."""
-    for table in TABLES.sorted_tables:
-        connection.execute(CreateTable(table))
-        for index in sorted(table.indexes, key=lambda index: str(index.name)):
-            connection.execute(CreateIndex(index))
-    connection.execute(sa.insert(SCHEMA).values(version=0))
+def _with_origin(connection: sa.Connection) -> None:
+    """Version 2: jobs know the request that submitted them. Version 1 is made with it already."""
+    known = {column["name"] for column in sa.inspect(connection).get_columns(JOBS.name)}
+    if JOBS.c.origin.name not in known:
+        column = CreateColumn(JOBS.c.origin).compile(dialect=connection.dialect)
+        connection.execute(sa.text(f"ALTER TABLE {JOBS.name} ADD COLUMN {column}"))
 
 
-MIGRATIONS: Final[Sequence[Callable[[sa.Connection], None]]] = (_m001_tables,)
-VERSION: Final = len(MIGRATIONS)
+def _refused(store: str, reason: str) -> JobStoreUnavailable:
+    return JobStoreUnavailable(store, reason=reason)
 
 
-def migrate(connection: sa.Connection, *, store: str) -> None:
-    """Bring the database to this version. The caller holds the lock and the transaction.
-
-    Raises:
-        JobStoreUnavailable: it was written by a newer version; nothing was changed.
-    """
-    found = 0
-    if sa.inspect(connection).has_table(SCHEMA.name):
-        found = connection.execute(sa.select(SCHEMA.c.version)).scalar_one()
-    if found > VERSION:
-        raise JobStoreUnavailable(
-            store, reason=f"it has schema version {found}, this program reads up to {VERSION}"
-        )
-    for step in MIGRATIONS[found:]:
-        step(connection)
-    if found < VERSION:
-        connection.execute(sa.update(SCHEMA).values(version=VERSION))
+QUEUE: Final = Tables(
+    schema=SCHEMA,
+    migrations=(creation(TABLES, SCHEMA), _with_origin),
+    lock=0x6A6F6273,  # "jobs"
+    refused=_refused,
+    reads_alone=True,
+)

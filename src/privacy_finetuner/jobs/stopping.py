@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from queue import SimpleQueue
 from types import FrameType
 
-_ENDED = "the supervisor has ended"
+_ENDED = "supervisor_ended"
 
 
 @contextmanager

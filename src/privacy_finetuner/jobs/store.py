@@ -21,10 +21,10 @@ from typing import Any, Final, TypeVar, cast
 import sqlalchemy as sa
 
 from privacy_core.errors import PrivacyError
-from privacy_finetuner.jobs.database import Database
 from privacy_finetuner.jobs.errors import LeaseLost
 from privacy_finetuner.jobs.model import EventKind, Job, JobEvent, JobState, TrainingSpec
 from privacy_finetuner.jobs.schema import EVENTS, JOBS, OUTBOX
+from privacy_runtime.database import Database
 from privacy_runtime.journal import Change, Draft, Journal, View
 from privacy_runtime.world import Clock, Entropy
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -26,13 +27,14 @@ from privacy_finetuner.jobs.lines import Task
 from privacy_finetuner.jobs.model import JobState
 from privacy_finetuner.jobs.process import Child
 from privacy_finetuner.jobs.settlement import Settlement, settle
+from privacy_finetuner.jobs.telemetry import Telemetry, handed_on
 from privacy_finetuner.jobs.verdicts import Again, verdict
-from privacy_runtime.files import FilesError
+from privacy_runtime import logs, tracing
+from privacy_runtime.files import FilesError, WriteFailed, reason_of
 from privacy_runtime.journal import JournalError
 
+_log = logs.logger(__name__)
 _SEEN_S: Final = 5.0
-
-Said = Callable[[str], None]
 
 
 class Sources(Protocol):
@@ -56,12 +58,14 @@ class Means:
         ledger: where runs are charged; a path or `postgresql://...`.
         key_file: signs certificates; made on first use.
         command: starts a child.
+        telemetry: how children log and trace; `None`: they do neither.
     """
 
     sources: Sources
     ledger: str
     key_file: Path
     command: Sequence[str] = process.COMMAND
+    telemetry: Telemetry | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +96,6 @@ class Worker:
         means: what training needs.
         attempts_most: how many accidents a job may have.
         pauses: how long it waits for what.
-        say: takes a sentence for the operator whenever something happens.
     """
 
     def __init__(
@@ -102,14 +105,12 @@ class Worker:
         *,
         attempts_most: int = ATTEMPTS_MOST,
         pauses: Pauses | None = None,
-        say: Said | None = None,
     ) -> None:
         self.id = jobs.store.new_id("worker")
         self._jobs, self._means = jobs, means
         self._clock = jobs.store.clock
         self._leases = Leases(jobs.store, lease_s=jobs.lease_s, attempts_most=attempts_most)
         self._pauses = pauses or Pauses()
-        self._say: Said = say or (lambda _: None)
         self._is_enrolled = False
         self._seen_s = 0.0
 
@@ -127,7 +128,7 @@ class Worker:
                 self._be_seen(None)
                 claim = self._leases.claim(self.id)
             except JobStoreUnavailable as error:
-                self._say(str(error))
+                _log.warning("the database of jobs is away", worker=self.id, code=error.code)
                 stop.wait(self._pauses.try_again_s)
                 continue
             if claim is not None:
@@ -141,22 +142,41 @@ class Worker:
     def _work(self, claim: Claim, stop: threading.Event) -> None:
         """One claim, to its end; what goes wrong with the lease or the store ends it as well."""
         job = claim.job
-        try:
-            self._be_seen(job.id, at_once=True)
-            if claim.ending is not None:
-                self._finish(claim, claim.ending, [], stop)
-                return
-            self._say(f"{job.id} attempt {job.attempts}: begun")
-            self._drive(claim, stop)
-        except LeaseLost as error:
-            self._say(str(error))
-        except JobStoreUnavailable as error:
-            self._say(f"{job.id}: {error}; its lease will end")
+        with (
+            self._about(claim),
+            tracing.span(
+                "job.run", job_id=job.id, tenant=job.tenant, worker=self.id, attempt=job.attempts
+            ),
+        ):
+            try:
+                self._be_seen(job.id, at_once=True)
+                if claim.ending is not None:
+                    self._finish(claim, claim.ending, [], stop)
+                    return
+                _log.info("a job has begun", attempt=job.attempts)
+                self._drive(claim, stop)
+            except LeaseLost:
+                _log.warning("another attempt has the job; this one wrote nothing more")
+            except JobStoreUnavailable as error:
+                _log.warning("a job is left until its lease ends", code=error.code)
+
+    @contextmanager
+    def _about(self, claim: Claim) -> Iterator[None]:
+        """Lines and spans belong to the request that submitted a job, and name the job."""
+        job = claim.job
+        with (
+            logs.adopted(claim.origin),
+            tracing.adopted(claim.origin),
+            logs.bound(job_id=job.id, tenant=job.tenant, subject=job.owner, worker=self.id),
+        ):
+            yield
 
     def _drive(self, claim: Claim, stop: threading.Event) -> None:
         """Start a child, listen to it, and do what its end asks for."""
         try:
-            child = Child.start(self._task(claim), command=self._means.command)
+            child = Child.start(
+                self._task(claim), command=self._means.command, environment=handed_on()
+            )
         except PrivacyError as error:  # the name of a data set or a model means nothing any more
             ending = Ending(state=JobState.FAILED, code=error.code, message=str(error))
             self._finish(claim, ending, [], stop)
@@ -185,10 +205,11 @@ class Worker:
             return
         at_once = threading.Event()
         at_once.set()
-        try:
-            self._finish(claim, claim.ending, [], at_once)
-        except LeaseLost as error:
-            self._say(str(error))
+        with self._about(claim):
+            try:
+                self._finish(claim, claim.ending, [], at_once)
+            except LeaseLost:
+                _log.warning("another attempt has the job; this one wrote nothing more")
 
     def _task(self, claim: Claim) -> Task:
         """What the child is to do, with this machine's paths."""
@@ -206,6 +227,7 @@ class Worker:
             worker_process=os.getpid(),
             epochs_told=job.epoch,
             steps_told=job.step,
+            telemetry=self._means.telemetry,
         )
 
     def _finish(
@@ -218,7 +240,6 @@ class Worker:
         notes: Sequence[str] = (),
     ) -> None:
         """Settle the ledger, then end the job. A ledger that is away is waited for."""
-        job = claim.job
         if ending.state is JobState.FAILED and claim.ending is None:
             self._persist(lambda: self._leases.decide(claim, ending, story))
             story = []
@@ -227,7 +248,7 @@ class Worker:
                 settled = self._settled(claim)
                 break
             except (JournalError, FilesError) as error:
-                self._say(f"{job.id}: the ledger is not settled yet: {error}")
+                _log.warning("the ledger is not settled yet", code=error.code)
                 if stop.wait(
                     self._pauses.try_again_s
                 ):  # a job that has to be ended is asked for first
@@ -246,18 +267,21 @@ class Worker:
                 "epsilon_planned": settled.epsilon_planned,
             }
         self._persist(lambda: self._leases.finish(claim, ending, story, notes=notes, **figures))
-        why = f" [{ending.code}] {ending.message}" if ending.code else ""
-        self._say(f"{job.id}: {ending.state.value}, epsilon {settled.epsilon:.6g} spent{why}")
+        _log.info("a job has ended", state=ending.state, epsilon=settled.epsilon, code=ending.code)
 
     def _settled(self, claim: Claim) -> Settlement:
         folder = self._jobs.folder(claim.job)
         ledger = self._means.ledger if claim.job.spec.account is not None else None
         if not folder.exists():
             return Settlement()
-        with locked(folder, clock=self._clock, wait_s=self._pauses.busy_s):
-            settled = settle(folder, ledger, clock=self._clock)
-            forget(folder)
-            return settled
+        try:
+            with locked(folder, clock=self._clock, wait_s=self._pauses.busy_s):
+                settled = settle(folder, ledger, clock=self._clock)
+                forget(folder)
+                return settled
+        except OSError as error:  # the disk of the runs, not the ledger's
+            state = "the job is not ended yet"
+            raise WriteFailed(folder, reason=reason_of(error), state=state) from error
 
     def _give_back(self, claim: Claim, again: Again, story: Sequence[Line]) -> None:
         delays_s = self._pauses.delays_s
@@ -272,7 +296,7 @@ class Worker:
                 lines=story,
             )
         )
-        self._say(f"{claim.job.id}: back in the queue [{again.code}] {again.message}")
+        _log.info("a job is back in the queue", code=again.code)
 
     def _persist(self, write: Callable[[], None]) -> None:
         """Write what an attempt came to; a database that is away is waited for, for one lease.
@@ -307,7 +331,7 @@ class Worker:
             try:
                 self._leases.leave(self.id)
             except JobStoreUnavailable as error:
-                self._say(str(error))
+                _log.warning("the database of jobs is away", worker=self.id, code=error.code)
 
 
 def _not_started(error: OSError) -> Again:

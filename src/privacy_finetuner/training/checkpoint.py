@@ -14,13 +14,14 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 
-from privacy_finetuner.errors import CheckpointError
+from privacy_finetuner.errors import CheckpointError, CheckpointNotWritten
 from privacy_finetuner.results import EpochRecord
 from privacy_finetuner.training.models import LoadedModel, save_model
 from privacy_runtime.files import WriteFailed, write_atomic
@@ -66,7 +67,7 @@ def save_checkpoint(
     """Write a checkpoint, entirely or not at all.
 
     Raises:
-        CheckpointError: the disk refused; earlier checkpoints are intact, the partial one is gone.
+        CheckpointNotWritten: the disk refused; earlier ones are intact, the partial one is gone.
     """
     final = folder / checkpoint_name(state.step)
     partial = folder / f".{final.name}.partial"
@@ -85,23 +86,40 @@ def save_checkpoint(
             shutil.rmtree(final)
         partial.rename(final)
         _flush_folder(folder)
+    except CheckpointNotWritten:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     except (OSError, WriteFailed, RuntimeError) as error:
         # torch and safetensors report a full disk as a RuntimeError of their own.
         shutil.rmtree(partial, ignore_errors=True)
-        raise CheckpointError(
+        raise CheckpointNotWritten(
             f"{final.name} could not be written ({type(error).__name__}: "
             f"{getattr(error, 'strerror', None) or 'disk refused'}); earlier checkpoints are intact"
         ) from error
     return final
 
 
-def read_checkpoint(path: Path) -> LoopState:
+def digest_of(path: Path) -> str:
+    """What tells a checkpoint from every other: the digest of its list of digests."""
+    return _digest(path / _STATE)
+
+
+def read_checkpoint(path: Path, digest: str | None = None) -> LoopState:
     """Read and verify the state of a checkpoint.
+
+    Args:
+        path: of its folder.
+        digest: what `digest_of` said when it was written, kept elsewhere: without it a whole other
+            checkpoint in this one's place is not noticed.
 
     Raises:
         CheckpointError: missing, of another version, or a file differs from its digest.
     """
     document = _document(path)
+    if digest is not None and digest_of(path) != digest:
+        raise CheckpointError(
+            f"{path.name} is not the checkpoint that the run record names; nothing was loaded"
+        )
     try:
         digests = dict(document["digests"])
         values = dict(document["state"])
@@ -112,15 +130,20 @@ def read_checkpoint(path: Path) -> LoopState:
         raise CheckpointError(
             f"{path / _STATE} lacks or has unknown fields: the checkpoint is damaged"
         ) from error
-    for name, digest in digests.items():
-        if not (path / name).is_file() or _digest(path / name) != digest:
+    for name, expected in digests.items():
+        if not (path / name).is_file() or _digest(path / name) != expected:
             raise CheckpointError(
                 f"{path.name}/{name} is missing or differs from its digest; nothing was loaded"
             )
     return state
 
 
-def load_checkpoint(path: Path, loaded: LoadedModel, optimizer: torch.optim.Optimizer) -> LoopState:
+def load_checkpoint(
+    path: Path,
+    loaded: LoadedModel,
+    optimizer: torch.optim.Optimizer,
+    digest: str | None = None,
+) -> LoopState:
     """Put a checkpoint's optimizer state in place, and return the loop's state.
 
     The weights are those of `loaded`: a run resumes with the model loaded from the checkpoint.
@@ -128,7 +151,7 @@ def load_checkpoint(path: Path, loaded: LoadedModel, optimizer: torch.optim.Opti
     Raises:
         CheckpointError: as `read_checkpoint`, or the files do not fit the model.
     """
-    state = read_checkpoint(path)
+    state = read_checkpoint(path, digest)
     try:
         optimizer.load_state_dict(
             torch.load(path / _OPTIMIZER, map_location=loaded.device, weights_only=True)
@@ -138,6 +161,44 @@ def load_checkpoint(path: Path, loaded: LoadedModel, optimizer: torch.optim.Opti
             f"{path.name}/{_OPTIMIZER} does not fit the optimizer of this run"
         ) from error
     return state
+
+
+def newest_intact(folder: Path, digests: Mapping[str, str | None]) -> tuple[Path | None, list[str]]:
+    """The newest checkpoint that is what was written, and the names of newer ones that are not.
+
+    `None` is the model that the run began with: where no checkpoint is intact, and none older than
+    these was removed, so that no more is lost than what the damaged ones held.
+
+    Args:
+        folder: of the run.
+        digests: of its checkpoints by name, oldest first.
+
+    Raises:
+        CheckpointError: none is intact, and older ones are gone; the message is about the newest.
+    """
+    newest: CheckpointError | None = None
+    damaged = []
+    for name in reversed(list(digests)):
+        try:
+            read_checkpoint(folder / name, digests[name])
+        except CheckpointError as error:
+            newest = newest or error
+            damaged.append(name)
+        else:
+            return folder / name, damaged
+    if all((folder / name).is_dir() for name in damaged):
+        return None, damaged
+    raise CheckpointError(
+        f"no checkpoint of this run can be used, nothing was loaded; the newest: {newest}"
+    )
+
+
+def set_aside(path: Path) -> None:
+    """Keep a damaged checkpoint, if anything of it is there, under a name that nobody loads."""
+    target = path.with_name(f"{path.name}.damaged")
+    shutil.rmtree(target, ignore_errors=True)
+    with suppress(FileNotFoundError):
+        path.rename(target)
 
 
 def remove_old(folder: Path, keep: int) -> list[Path]:

@@ -26,6 +26,7 @@ from privacy_finetuner.training.cyclic_sampling import CyclicPoissonSampler
 from privacy_finetuner.training.datasets import TokenizedDataset
 from privacy_finetuner.training.dp_step import StepRelease, dp_step
 from privacy_finetuner.training.engine import Clip, ClipRule, GradientSource
+from privacy_finetuner.training.heartbeats import Heart, SilentHeart, are_finite
 from privacy_finetuner.training.metering import Meter, RecordOnly
 from privacy_finetuner.training.models import LoadedModel
 from privacy_finetuner.training.noise import ROUNDING_MARGIN, GaussianNoise
@@ -80,6 +81,7 @@ class Run:
     places: Places | None = None
     canaries: CanaryGradient | None = None
     meter: Meter = field(default_factory=RecordOnly)
+    heart: Heart = field(default_factory=SilentHeart)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -117,6 +119,8 @@ def steps(run: Run) -> Iterator[StepRecord]:
             witness=None if run.canaries is None else run.canaries.observe,
         )
         state.step += 1
+        is_finite = are_finite(run.loaded.model.parameters())
+        run.heart.beat(state.step, plan.steps, is_finite=is_finite)
         run.update.follow(state.step)
         _account(run, release)
         if state.step % run.training.save_steps == 0 and state.step < plan.steps:
@@ -155,8 +159,10 @@ def save(run: Run) -> Path:
     path = run.folder / checkpoint.checkpoint_name(run.state.step)
     if run.record.state.checkpoint == path.name and path.exists():
         return path  # this very state is on the disk already
-    path = checkpoint.save_checkpoint(run.folder, run.loaded, run.update.optimizer, run.state)
-    run.record.settle(run.state.step, checkpoint=path.name)
+    with run.heart.section("checkpoint"):
+        path = checkpoint.save_checkpoint(run.folder, run.loaded, run.update.optimizer, run.state)
+    run.heart.wrote_checkpoint(run.state.step)
+    run.record.settle(run.state.step, checkpoint=path.name, digest=checkpoint.digest_of(path))
     if run.correlated is not None and isinstance(run.sampler, CyclicPoissonSampler):
         noise_state.write(run.folder, run.state.step, run.sampler, run.correlated)
     if run.canaries is not None:
@@ -168,7 +174,7 @@ def save(run: Run) -> Path:
 def evaluate(run: Run) -> None:
     """Score the public records, where there are any, as the model would be handed over now."""
     if run.evaluate is not None:
-        with run.update.averaged():
+        with run.heart.section("eval"), run.update.averaged():
             run.state.evaluations.append({"step": run.state.step, **run.evaluate()})
 
 
@@ -204,8 +210,7 @@ def _account(run: Run, release: StepRelease) -> None:
 
 def _require_finite(run: Run) -> None:
     """Stop where the weights are broken. They are released, so looking at them costs nothing."""
-    trained = [p.detach() for p in run.loaded.model.parameters() if p.requires_grad]
-    if not bool(torch.isfinite(torch.stack(torch._foreach_norm(trained))).all()):
+    if not are_finite(run.loaded.model.parameters()):
         raise NonFiniteWeights(
             f"after step {run.state.step} of {run.plan.steps} a trained weight is NaN or infinite; "
             f"{run.state.step} steps are spent, older checkpoints are intact: a lower learning "

@@ -30,7 +30,7 @@ from peft import PeftModel
 from safetensors import SafetensorError
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
-from privacy_finetuner.errors import CheckpointError, ConfigurationError, ModelLoadError
+from privacy_finetuner.errors import CheckpointNotWritten, ConfigurationError, ModelLoadError
 from privacy_finetuner.training.adapters import AdapterSettings, adapt
 from privacy_finetuner.training.datasets import Task
 from privacy_finetuner.training.lora import LoraSettings, apply_lora
@@ -246,7 +246,7 @@ def save_model(loaded: LoadedModel, path: str | Path, *, merge: bool = False) ->
         merge: fold adapters into a copy of the base (needs memory for it) and save a plain model.
 
     Raises:
-        CheckpointError: the folder cannot be written.
+        CheckpointNotWritten: the folder cannot be written.
         ConfigurationError: `merge` of a model without adapters.
     """
     if merge and not loaded.is_adapter:
@@ -261,7 +261,7 @@ def save_model(loaded: LoadedModel, path: str | Path, *, merge: bool = False) ->
             for file in sorted(Path(staging).iterdir()):
                 file.replace(folder / file.name)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(
+        raise CheckpointNotWritten(
             f"the model cannot be saved to {str(folder)!r} ({first_line(error)}); files that were "
             "there before are intact"
         ) from error

@@ -10,9 +10,11 @@ Entries, in order of a run's life (file `run.jsonl`, hash-chained):
 `planned`      the plan with its event, the job id, the account in a ledger, if one is charged, and
                the digest of the audit's seal, if the run carries canaries
 `reserved`     steps up to `until` may run from now on
-`settled`      exactly `steps` steps have been charged so far; written with a checkpoint and at
-               an orderly stop
-`resumed`      a later process took over; `charged` is what it counts as spent
+`settled`      exactly `steps` steps have been charged so far; written with a checkpoint, of
+               which it holds the digest, and at an orderly stop
+`damaged`      a checkpoint is not what was written, and was set aside; the one before it counts
+`resumed`      a later process took over; `charged` is what it counts as spent, `checkpoint` and
+               `digest` are what it loaded
 `finished`     no step will follow
 =============  =============================================================================
 """
@@ -21,7 +23,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -33,16 +35,28 @@ FILE_NAME: Final = "run.jsonl"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunState:
-    """What the entries so far add up to."""
+    """What the entries so far add up to.
+
+    Attributes:
+        checkpoints: names of those that count, oldest first, each with its digest, which older
+            records do not have (`None`).
+        damaged: names of those that were set aside.
+    """
 
     plan: Mapping[str, Any] | None = None
     job_id: str = ""
     charged_steps: int = 0
-    checkpoint: str | None = None
+    checkpoints: Mapping[str, str | None] = field(default_factory=dict)
+    damaged: tuple[str, ...] = ()
     is_finished: bool = False
     ledger: Mapping[str, Any] | None = None
     audit: Mapping[str, Any] | None = None
     audit_scores: str | None = None
+
+    @property
+    def checkpoint(self) -> str | None:
+        """The newest checkpoint that counts."""
+        return next(reversed(list(self.checkpoints)), None)
 
 
 def fold(entries: Sequence[LogEntry]) -> RunState:
@@ -66,7 +80,11 @@ def fold(entries: Sequence[LogEntry]) -> RunState:
                 state["charged_steps"] = body["until"]
             case "settled":
                 state["charged_steps"] = body["steps"]
-                state["checkpoint"] = body["checkpoint"] or state.get("checkpoint")
+                if body["checkpoint"]:
+                    state.setdefault("checkpoints", {})[body["checkpoint"]] = body.get("digest")
+            case "damaged":
+                state["checkpoints"].pop(body["checkpoint"])
+                state["damaged"] = (*state.get("damaged", ()), body["checkpoint"])
             case "resumed":
                 state["charged_steps"] = body["charged"]
             case "finished":
@@ -120,14 +138,32 @@ class RunRecord:
         if until > self.state.charged_steps:
             self._append("reserved", {"until": until})
 
-    def settle(self, steps: int, *, checkpoint: str | None = None) -> None:
-        """State that exactly `steps` steps have been charged: this process took no other."""
-        self._append("settled", {"steps": steps, "checkpoint": checkpoint})
+    def settle(
+        self, steps: int, *, checkpoint: str | None = None, digest: str | None = None
+    ) -> None:
+        """State that exactly `steps` steps have been charged: this process took no other.
 
-    def resume(self, *, from_step: int) -> int:
-        """Take over from a process that stopped; returns the steps that count as taken."""
+        `checkpoint` holds them, and `digest` is what tells it from every other.
+        """
+        body: dict[str, Any] = {"steps": steps, "checkpoint": checkpoint}
+        if digest is not None:
+            body["digest"] = digest
+        self._append("settled", body)
+
+    def set_aside(self, checkpoint: str) -> None:
+        """State that a checkpoint is damaged; the one before it counts from now on."""
+        self._append("damaged", {"checkpoint": checkpoint})
+
+    def resume(self, *, from_step: int, checkpoint: str | None = None) -> int:
+        """Take over from a process that stopped; returns the steps that count as taken.
+
+        `checkpoint` is what was loaded; `None`: the model that the run began with.
+        """
         charged = self.state.charged_steps
-        self._append("resumed", {"charged": charged, "from_step": from_step})
+        body: dict[str, Any] = {"charged": charged, "from_step": from_step}
+        if checkpoint is not None:
+            body |= {"checkpoint": checkpoint, "digest": self.state.checkpoints[checkpoint]}
+        self._append("resumed", body)
         return charged
 
     def finish(self, steps: int, *, audit_scores: str | None = None) -> None:

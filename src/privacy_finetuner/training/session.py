@@ -6,13 +6,11 @@ the first gradient; `drive` runs the loop and leaves the folder in order however
 
 from __future__ import annotations
 
-import signal
-import threading
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any, Final
 
 import torch
@@ -34,6 +32,7 @@ from privacy_finetuner.training.cyclic_sampling import CyclicPoissonSampler
 from privacy_finetuner.training.datasets import TokenizedDataset
 from privacy_finetuner.training.evaluation import objective_of
 from privacy_finetuner.training.gradient_choice import choose_gradient
+from privacy_finetuner.training.heartbeats import heart_of, tell_end
 from privacy_finetuner.training.loop import Run, StepRecord
 from privacy_finetuner.training.metering import Meter, RecordOnly
 from privacy_finetuner.training.models import LoadedModel
@@ -47,6 +46,7 @@ from privacy_finetuner.training.step_memory import (
     stop_checkpointing,
     within_memory,
 )
+from privacy_finetuner.training.stop_requests import stop_requests
 from privacy_finetuner.training.update import make_update
 from privacy_finetuner.training.user_batches import UserBatches
 from privacy_runtime.files import write_atomic
@@ -109,6 +109,8 @@ def open_run(  # noqa: PLR0913 -- the composition root: keyword-only, each part 
     with ExitStack() as undo:
         record = _open_record(folder, resume=resume)
         undo.callback(record.close)
+        heart = heart_of(folder)
+        undo.callback(lambda: tell_end(heart, sys.exception()))
         if flags.gradient_checkpointing:
             start_checkpointing(loaded.model)
             undo.callback(stop_checkpointing, loaded.model)
@@ -144,6 +146,7 @@ def open_run(  # noqa: PLR0913 -- the composition root: keyword-only, each part 
             meter=meter,
             places=places,
             canaries=canaries,
+            heart=heart,
         )
         notes += [*sizing, *_take_over_noise(run, resume=resume)]
         undo.pop_all()  # from here on `drive` closes them
@@ -175,7 +178,7 @@ def drive(opened: OpenedRun, on_step: Callable[[StepRecord], None] | None = None
         state = run.record.state
         run.meter.begin(charged_steps=state.charged_steps, is_finished=state.is_finished)
         run.loaded.model.train()
-        with _secret_chance(opened.chance_seed), _stop_requests() as stop:
+        with _secret_chance(opened.chance_seed), stop_requests() as stop:
             for step in opened.callbacks.around(run, loop.steps(run)):
                 if on_step is not None:
                     on_step(step)
@@ -196,6 +199,7 @@ def drive(opened: OpenedRun, on_step: Callable[[StepRecord], None] | None = None
         run.record.settle(run.state.step)
         raise
     finally:
+        tell_end(run.heart, sys.exception())
         run.meter.abandon()
         run.meter.close()
         run.gradient.close()
@@ -206,12 +210,25 @@ def drive(opened: OpenedRun, on_step: Callable[[StepRecord], None] | None = None
 
 
 def resume_point(folder: Path, model_name: str, *, resume: bool) -> str:
-    """Where to load the model from: the newest checkpoint of the run to resume, or the base."""
+    """Where to load the model from: the newest checkpoint of the run to resume, or the base.
+
+    A checkpoint that is not what was written is set aside, which the run record remembers; what
+    was trained after the one before it is lost, and stays charged.
+
+    Raises:
+        CheckpointError: no checkpoint is what was written, and older ones are gone.
+        RunRecordLocked: another process is running there.
+    """
     state = run_record.read_state(folder) if resume else None
     if state is None or state.checkpoint is None:
         return model_name
-    checkpoint.read_checkpoint(folder / state.checkpoint)
-    return str(folder / state.checkpoint)
+    path, damaged = checkpoint.newest_intact(folder, state.checkpoints)
+    if damaged:
+        with RunRecord(folder) as record:
+            for name in damaged:
+                record.set_aside(name)
+                checkpoint.set_aside(folder / name)
+    return model_name if path is None else str(path)
 
 
 def _require_exact_arithmetic(loaded: LoadedModel) -> None:
@@ -345,15 +362,18 @@ def _begin_or_resume(  # noqa: PLR0913 -- the parts of `open_run` that a resume 
         raise CheckpointError(f"{SEAL_FILE} is not the seal of this run; nothing was started")
     state = LoopState(clip_norm=plan.clip_norm)
     if earlier.checkpoint is not None:
-        state = checkpoint.load_checkpoint(folder / earlier.checkpoint, loaded, optimizer)
+        path, digest = folder / earlier.checkpoint, earlier.checkpoints[earlier.checkpoint]
+        state = checkpoint.load_checkpoint(path, loaded, optimizer, digest)
     reached = state.step
-    charged = record.resume(from_step=reached)
+    charged = record.resume(from_step=reached, checkpoint=earlier.checkpoint)
     state.step = charged
     notes = [f"resumed from step {reached}"]
+    if earlier.damaged:
+        notes.append(f"found damaged and set aside: {', '.join(earlier.damaged)}")
     if charged > reached:
         notes.append(
-            f"{charged - reached} steps were reserved by a process that died; they count as spent "
-            "and are not repeated"
+            f"{charged - reached} steps are lost with a process that died or a damaged checkpoint; "
+            "they count as spent and are not repeated"
         )
     return state, notes
 
@@ -374,24 +394,3 @@ def _secret_chance(seed: int) -> Iterator[None]:
     with torch.random.fork_rng():
         torch.manual_seed(seed)  # noqa: TID251 -- chance of the model, not noise
         yield
-
-
-@contextmanager
-def _stop_requests() -> Iterator[threading.Event]:
-    """Turn SIGINT and SIGTERM into a flag that is read between steps; a second one interrupts."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-
-    def ask(_number: int, _frame: FrameType | None) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-
-    previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -13,8 +14,10 @@ from typing import Any
 import pytest
 
 from privacy_core.errors import PrivacyError
+from privacy_finetuner.cli.request import Settings, TrainRequest
 from privacy_finetuner.errors import (
     CheckpointError,
+    CheckpointNotWritten,
     DatasetError,
     PrivacyBudgetExhaustedException,
 )
@@ -52,6 +55,7 @@ EXHAUSTED = PrivacyBudgetExhaustedException(
     epsilon_requested=8, epsilon_remaining=1, delta_requested=1e-5, delta_remaining=1e-5
 )
 FULL = OSError(errno.ENOSPC, "no space")
+FAILS = OSError(errno.EIO, "Ada Lovelace's disk")
 
 
 @pytest.mark.parametrize(
@@ -70,6 +74,9 @@ FULL = OSError(errno.ENOSPC, "no space")
             "disk_full",
             True,
         ),
+        (chained(CheckpointNotWritten("not saved"), FAILS), "disk_error", True),
+        (CheckpointNotWritten("not saved (RuntimeError)"), "checkpoint_not_written", True),
+        (CheckpointError("damaged"), "checkpoint_error", False),
     ],
 )
 def test_a_refusal_keeps_its_code(
@@ -86,6 +93,7 @@ def test_a_refusal_keeps_its_code(
         (MemoryError(), "out_of_memory"),
         (type("OutOfMemoryError", (RuntimeError,), {})("CUDA"), "out_of_memory"),
         (FULL, "disk_full"),
+        (FAILS, "disk_error"),
         (KeyError("Ada Lovelace"), "internal_error"),
         (RuntimeError("token of patient 7"), "internal_error"),
     ],
@@ -200,3 +208,24 @@ def test_a_flood_of_steps_does_not_grow_memory(live_yard: Any) -> None:
     assert one.story[0][1] == {"epoch": 1}
     assert one.story[-1][1] == {"step": 2999}
     assert one.figures["step"] == 2999
+
+
+@pytest.mark.parametrize(
+    ("training", "size"),
+    [
+        ({}, 12),
+        ({"batch_size": 40}, 40),
+        ({"unit": "user", "user_field": "who", "max_examples_per_user": 2}, 8),
+    ],
+)
+def test_a_job_that_names_no_batch_size_has_that_of_the_command_line(
+    small_yard: Any, tmp_path: Path, training: dict[str, Any], size: int
+) -> None:
+    data = tmp_path / "records.jsonl"
+    rows = [{"text": "a b", "who": f"u{n % 50}"} for n in range(200)]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    asked = TrainRequest(model="m", data=data, epsilon=3.0, output=tmp_path, **training)
+    job = task(small_yard, spec=small_yard.spec(training=training), dataset=str(data))
+
+    assert child._options(job)["batch_size"] == size
+    assert Settings.of(asked).batch_size == size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -250,3 +251,35 @@ def test_figures_are_those_of_the_newest_lines(yard: Any) -> None:
     assert (found.metrics, found.progress) == ({"loss": 2.0}, 0.25)
     leases.give_back(claim, code="c", message="m")
     assert yard.job(job).eta_s is None
+
+
+def test_a_worker_whose_clock_was_ahead_keeps_no_job_when_it_has_died(yard: Any) -> None:
+    job = yard.submit()
+    true = yard.clock.now()
+    yard.clock.set_time_of_day(true + timedelta(days=1))
+    first = yard.leases().claim("worker_ahead")
+    yard.clock.set_time_of_day(true)
+    assert yard.leases().has_leftovers()
+    second = yard.leases().claim("worker_right")
+    assert (first.job.id, second.job.id) == (job.id, job.id)
+    with pytest.raises(LeaseLost):
+        yard.leases().renew(first)
+
+
+def test_a_job_given_back_by_a_clock_that_was_ahead_waits_no_longer(yard: Any) -> None:
+    yard.submit()
+    true = yard.clock.now()
+    yard.clock.set_time_of_day(true + timedelta(days=1))
+    leases = yard.leases()
+    leases.give_back(leases.claim("worker_ahead"), code="disk_full", message="full", delay_s=60.0)
+    yard.clock.set_time_of_day(true)
+    assert leases.claim("worker_right") is not None
+
+
+def test_clocks_that_differ_by_less_than_a_lease_take_nothing_away(yard: Any) -> None:
+    yard.submit()
+    true = yard.clock.now()
+    yard.clock.set_time_of_day(true + timedelta(seconds=yard.lease_s - 1))
+    assert yard.leases().claim("worker_ahead") is not None
+    yard.clock.set_time_of_day(true)
+    assert yard.leases().claim("worker_right") is None

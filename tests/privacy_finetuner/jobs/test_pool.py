@@ -110,9 +110,9 @@ def test_the_command_of_a_worker_works_and_ends_with_its_pipe(tmp_path: Path) ->
     process = subprocess.Popen(words, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     assert process.stdin is not None
-    assert "waiting for jobs" in process.stderr.readline()
+    assert "a worker waits for jobs" in process.stderr.readline()
     process.stdin.close()
     said = process.stderr.read()
     assert process.wait() == 0
-    assert "stopped" in said
+    assert "a worker has stopped" in said
     process.stderr.close()

@@ -24,6 +24,10 @@ def resumed(charged: int) -> tuple[str, dict[str, Any]]:
     return "resumed", {"charged": charged, "from_step": 0}
 
 
+def damaged(checkpoint: str) -> tuple[str, dict[str, Any]]:
+    return "damaged", {"checkpoint": checkpoint}
+
+
 FINISHED = ("finished", {"steps": 40})
 
 
@@ -38,6 +42,8 @@ FINISHED = ("finished", {"steps": 40})
         ([PLANNED, reserved(8), settled(5, "c5"), settled(7)], 7, "c5", False),
         ([PLANNED, reserved(8), settled(5, "c5"), reserved(13)], 13, "c5", False),
         ([PLANNED, reserved(8), resumed(8), reserved(16)], 16, None, False),
+        ([PLANNED, settled(5, "c5"), settled(7, "c7"), damaged("c7")], 7, "c5", False),
+        ([PLANNED, settled(5, "c5"), damaged("c5")], 5, None, False),
         ([PLANNED, reserved(8), settled(8, "c8"), FINISHED], 8, "c8", True),
         ([PLANNED, reserved(8), settled(8, "c8"), FINISHED, PLANNED], 0, None, False),
     ],

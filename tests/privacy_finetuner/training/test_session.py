@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import random  # noqa: TID251 -- when to kill
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -154,9 +155,9 @@ def stop_after(step: int) -> Callable[[loop.StepRecord], None]:
     return stop
 
 
-def stopped_run(model: Path, folder: Path, step: int = 12) -> None:
+def stopped_run(model: Path, folder: Path, step: int = 12, **options: Any) -> None:
     with pytest.raises(Stopped):
-        train(model, folder, on_step=stop_after(step))
+        train(model, folder, on_step=stop_after(step), **options)
 
 
 def test_reserved_steps_that_never_ran_count_as_taken(llama_folder: Path, tmp_path: Path) -> None:
@@ -197,12 +198,51 @@ def test_a_run_without_its_data_mark_is_not_resumed(llama_folder: Path, tmp_path
         train(llama_folder, tmp_path, resume=True)
 
 
-def test_a_damaged_checkpoint_is_refused(llama_folder: Path, tmp_path: Path) -> None:
-    stopped_run(llama_folder, tmp_path)
-    path = tmp_path / "checkpoint-10" / "optimizer.pt"
+def cut_short(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(CheckpointError, match=r"optimizer\.pt"):
-        train(llama_folder, tmp_path, resume=True)
+
+
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_is_resumed(
+    llama_folder: Path, tmp_path: Path
+) -> None:
+    stopped_run(llama_folder, tmp_path, save_steps=5)
+    cut_short(tmp_path / "checkpoint-10" / "optimizer.pt")
+    result = train(llama_folder, tmp_path, resume=True, save_steps=5)
+    assert "resumed from step 5" in result.notes
+    assert any("checkpoint-10" in note for note in result.notes)
+    assert any("steps are lost" in note for note in result.notes)
+    state = run_record.read_state(tmp_path)
+    assert state is not None
+    assert (state.charged_steps, state.damaged) == (result.steps, ("checkpoint-10",))
+    assert (tmp_path / "checkpoint-10.damaged").is_dir()
+
+
+def test_a_run_whose_only_checkpoint_is_damaged_goes_on_from_the_model_it_began_with(
+    llama_folder: Path, tmp_path: Path
+) -> None:
+    stopped_run(llama_folder, tmp_path, save_steps=10)
+    cut_short(tmp_path / "checkpoint-10" / "optimizer.pt")
+    result = train(llama_folder, tmp_path, resume=True, save_steps=10)
+    assert "resumed from step 0" in result.notes
+
+
+def test_without_an_intact_checkpoint_and_with_older_ones_gone_nothing_is_loaded(
+    llama_folder: Path, tmp_path: Path
+) -> None:
+    stopped_run(llama_folder, tmp_path, save_steps=5, keep_checkpoints=1)
+    cut_short(tmp_path / "checkpoint-10" / "optimizer.pt")
+    with pytest.raises(CheckpointError, match=r"no checkpoint of this run.*optimizer\.pt"):
+        train(llama_folder, tmp_path, resume=True, save_steps=5, keep_checkpoints=1)
+
+
+def test_a_whole_older_checkpoint_in_the_place_of_the_newest_is_damage(
+    llama_folder: Path, tmp_path: Path
+) -> None:
+    stopped_run(llama_folder, tmp_path, save_steps=4)
+    shutil.rmtree(tmp_path / "checkpoint-12")
+    shutil.copytree(tmp_path / "checkpoint-4", tmp_path / "checkpoint-12")
+    result = train(llama_folder, tmp_path, resume=True, save_steps=4)
+    assert "resumed from step 8" in result.notes
 
 
 def test_there_must_be_something_to_resume(llama_folder: Path, tmp_path: Path) -> None:

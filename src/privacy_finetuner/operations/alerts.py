@@ -7,14 +7,19 @@ none of it is computed from anybody's records, so alerts cost no privacy budget.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 
 class ThreatType(StrEnum):
-    """What kind of harm an alert is about. The first four are the documented configuration's."""
+    """What kind of harm an alert is about. The first four are the documented configuration's.
+
+    What else is asked for falls under one of them: probing for planted secrets, copying a model and
+    data that leaks out of it are `MODEL_INVERSION`; a silo's update that does not belong to the
+    others is `DATA_POISONING`.
+    """
 
     PRIVACY_BUDGET_EXHAUSTION = "privacy_budget_exhaustion"
     MODEL_INVERSION = "model_inversion"
@@ -60,6 +65,8 @@ class AccountFact:
         daily_shares: shares of the cap that were spent on each of the last days, oldest first,
             the last one the newest 24 hours.
         at: when its newest entry came.
+        acts_last_hour: how many acts were charged, or set aside, within the last hour.
+        share_last_hour: of the cap, what they took.
     """
 
     account: str
@@ -67,6 +74,8 @@ class AccountFact:
     epsilon_used: float
     daily_shares: tuple[float, ...]
     at: datetime
+    acts_last_hour: int = 0
+    share_last_hour: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +122,10 @@ class Alert:
         evidence: what it rests on: entries by number, accounts, jobs; never a record.
         count: how much evidence there is, also where less is listed.
         is_condition: it holds as long as the facts do, and is resolved when they change.
+        confidence: the probability that what the alert says is so, in [0, 1]: 1 where the
+            evidence is the thing itself (an entry, a digest), else as measured (`confidence`).
+        about: whom or what a response would act on: `subject`, `job`, `sha256`, `account`.
+        responses: what was done about it, or would have been; see `responses`.
     """
 
     id: str
@@ -126,3 +139,15 @@ class Alert:
     count: int
     recommended_actions: tuple[str, ...]
     is_condition: bool = False
+    confidence: float = 1.0
+    about: Mapping[str, str] = field(default_factory=dict)
+    responses: tuple[Mapping[str, str], ...] = ()
+
+    @property
+    def threat_level(self) -> Severity:
+        """The severity, under its documented name."""
+        return self.severity
+
+
+ThreatAlert = Alert
+"""The documented name."""

@@ -3,6 +3,10 @@
 OperationsError
 +-- UnknownAlert           there is no such alert in this organisation
 +-- AlertClosed            it was acknowledged or resolved before
++-- UnknownSource          no file of this digest is set aside
++-- SourceSetAside         a file of records is set aside; nothing was started
++-- PrivateFigure          a figure was computed from records and never released; nothing was judged
++-- SimulationFailed       an attack could not be carried out in the sandbox
 +-- PoolRefused            the pool of workers cannot be changed like this
 +-- GenerationRefused      the model does not answer this question: a number, a prompt too long
 +-- GenerationFailed       the model's process did not answer; says which limit it met
@@ -45,6 +49,65 @@ class AlertClosed(OperationsError):
 
     def __str__(self) -> str:
         return f"{self.alert} is {self.status} already; nothing was changed"
+
+
+class UnknownSource(OperationsError, KeyError):
+    """No file of this digest is set aside."""
+
+    code: ClassVar[str] = "not_found"
+
+    def __init__(self, sha256: str) -> None:
+        super().__init__(sha256)
+        self.sha256 = sha256
+
+    def __str__(self) -> str:
+        return f"no file of digest {self.sha256[:12]} is set aside; nothing was changed"
+
+
+class SourceSetAside(OperationsError, ValueError):
+    """A file of records may not be trained on for now. Nothing was started, nothing was spent."""
+
+    code: ClassVar[str] = "source_set_aside"
+
+    def __init__(self, sha256: str) -> None:
+        super().__init__(sha256)
+        self.sha256 = sha256
+
+    def __str__(self) -> str:
+        return (
+            f"the records (digest {self.sha256[:12]}) are set aside after a security alert; "
+            "nothing was started. Who answers for them releases the digest with a reason"
+        )
+
+
+class PrivateFigure(OperationsError, ValueError):
+    """A figure comes from records and was never released: a look would cost budget."""
+
+    code: ClassVar[str] = "private_figure"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name!r} is computed from single records or from an unreleased batch; pass what "
+            "was released (`TrainingHistory`, `on_log`) or public. Nothing was judged"
+        )
+
+
+class SimulationFailed(OperationsError):
+    """An attack could not be carried out in its sandbox: nothing is known of its detection."""
+
+    code: ClassVar[str] = "simulation_failed"
+
+    def __init__(self, attack: str, reason: str) -> None:
+        super().__init__(attack, reason)
+        self.attack = attack
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"the attack {self.attack!r} was not carried out: {self.reason}; the sandbox is gone"
 
 
 class PoolRefused(OperationsError):

@@ -7,7 +7,8 @@ Alerts are kept in the journal's stream `alerts`, so they outlive their evidence
     open -> acknowledged      by a person, with a reason
       '---> resolved          a condition that no longer holds, or an event that is a week old
 
-A scan that fails is a scan that did not happen: `last_scan` is when one last ended.
+A scan that fails is a scan that did not happen: `last_scan` is when one last ended. Scans take at
+most a tenth of the loop's time: where the journal is slow, they come less often.
 """
 
 from __future__ import annotations
@@ -15,27 +16,26 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Self
 
 from privacy_core.errors import PrivacyError
 from privacy_finetuner.operations.alerts import (
-    AccountFact,
     Alert,
     ChainFact,
     Event,
     Facts,
-    FailureFact,
     Severity,
     ThreatType,
 )
 from privacy_finetuner.operations.errors import AlertClosed, UnknownAlert
 from privacy_finetuner.operations.rules import judged
 from privacy_finetuner.operations.trail import STREAM, AuditTrail, body_of
+from privacy_finetuner.operations.watch import Watch, Watched
 from privacy_runtime.journal import REPAIRED, Change, Draft, Entry, Head, Journal, View
-from privacy_runtime.world import Clock
+from privacy_runtime.world import Clock, Entropy, SystemEntropy
 
 ALERTS: Final = "alerts"
 LABEL: Final = "alerts-1"
@@ -46,23 +46,9 @@ KEPT_OPEN: Final = timedelta(days=7)
 WALKED_AGAIN: Final = timedelta(days=1)
 """How often the audit chain is walked from its beginning."""
 LEAST_INTERVAL_S: Final = 1.0
+REST: Final = 9.0
+"""Seconds of rest for each second that a scan took."""
 _log = logging.getLogger(__name__)
-
-
-class Watched(Protocol):
-    """What of the service the loop looks at besides the trail; see `api.watching`."""
-
-    def accounts(self, tenant: str, now: datetime) -> Sequence[AccountFact]:
-        """The organisation's accounts."""
-        ...
-
-    def failures(self, tenant: str, since: datetime) -> Sequence[FailureFact]:
-        """Its jobs that failed since then."""
-        ...
-
-    def ledger_chain(self, now: datetime) -> ChainFact:
-        """What is known of the ledger's chain, without walking it."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +72,7 @@ class KeptAlert:
             "at": datetime.fromisoformat(alert["at"]),
             "evidence": tuple(alert["evidence"]),
             "recommended_actions": tuple(alert["recommended_actions"]),
+            "responses": tuple(alert.get("responses", ())),
         }
         return cls(
             alert=Alert(**alert),
@@ -118,6 +105,8 @@ class Monitor:
         clock: tells the time.
         budget_threshold: `monitoring.alerts.privacy_budget_threshold`.
         on_alert: told of each alert once, when it is raised; what it raises is logged.
+        watch: what is watched for, and what is done about it.
+        entropy: names entries that `watch.before` writes.
     """
 
     def __init__(
@@ -129,8 +118,11 @@ class Monitor:
         clock: Clock,
         budget_threshold: float,
         on_alert: Callable[[Alert], None] | None = None,
+        watch: Watch | None = None,
+        entropy: Entropy | None = None,
     ) -> None:
         self._journal, self._trail, self._watched, self._clock = journal, trail, watched, clock
+        self._watch, self._entropy = watch or Watch(), entropy or SystemEntropy()
         self._threshold, self._on_alert = budget_threshold, on_alert
         self._scanning = threading.Lock()
         self._events: list[Event] = []
@@ -142,15 +134,18 @@ class Monitor:
         self.is_running = False
 
     async def run(self, *, interval_s: float, stop: asyncio.Event) -> None:
-        """Scan every `interval_s` seconds, at least one apart, until `stop` is set."""
+        """Scan every `interval_s` seconds until `stop` is set, never more often than may be."""
         self.is_running = True
         try:
             while not stop.is_set():
+                begun_s = self._clock.monotonic_s()
                 try:
                     await asyncio.to_thread(self.scan)
                 except (PrivacyError, OSError):
                     _log.exception("a security scan failed")
-                pause = asyncio.wait_for(stop.wait(), max(interval_s, LEAST_INTERVAL_S))
+                took_s = self._clock.monotonic_s() - begun_s
+                pause_s = max(interval_s, LEAST_INTERVAL_S, REST * took_s)
+                pause = asyncio.wait_for(stop.wait(), pause_s)
                 try:
                     await pause
                 except TimeoutError:
@@ -165,12 +160,14 @@ class Monitor:
             JournalError: the database is away; the scan did not happen.
         """
         with self._scanning:
+            for act in self._watch.before:
+                act(self._write)
             now = self._clock.now()
             chains = [self._audit_chain(now), self._watched.ledger_chain(now)]
             self._collect(now)
             for tenant in sorted(self._trail.organisations):
                 found = judged(self._facts(tenant, now, chains))
-                self._keep(tenant, found, now)
+                self._keep(tenant, [each for each in found if self._watch.wants(each)], now)
             self.last_scan = now
 
     def alerts(self, tenant: str, *, is_open: bool | None = None) -> list[KeptAlert]:
@@ -200,6 +197,9 @@ class Monitor:
             AlertClosed: it is closed already.
         """
         return self._close(tenant, alert, "acknowledged", by=by, reason=reason)
+
+    def _write(self, type_: str, body: dict[str, Any]) -> None:
+        self._trail.write(type_, body, entropy=self._entropy)
 
     def _audit_chain(self, now: datetime) -> ChainFact:
         """Walk what was added to the audit chain since the last scan, and once a day all of it."""
@@ -238,8 +238,8 @@ class Monitor:
         for alert in found:
             if alert.id not in kept and (alert.is_condition or now - alert.at <= KEPT_OPEN):
                 self._raise(tenant, alert)
-            elif alert.id in kept and alert.is_condition:
-                self._reopen(tenant, kept[alert.id])
+            elif alert.id in kept:
+                self._go_on(tenant, kept[alert.id])
         standing = {alert.id for alert in found}
         for each in kept.values():
             is_over = each.alert.id not in standing if each.alert.is_condition else False
@@ -267,15 +267,28 @@ class Monitor:
             return Change([Draft("alert.raised", key, body)], {name: document})
 
         self._journal.transact(ALERTS, decide, names=(name,))
-        if written[0] and self._on_alert is not None:
+        if not written[0]:
+            return
+        if self._on_alert is not None:
             try:
                 self._on_alert(alert)
             except (PrivacyError, OSError):
                 _log.exception("an alert could not be announced")
+        self._answer(tenant, alert)
 
-    def _reopen(self, tenant: str, kept: KeptAlert) -> None:
-        """A condition that was resolved and holds again is open again."""
-        if kept.status == "resolved":
+    def _answer(self, tenant: str, alert: Alert) -> None:
+        """Respond, and keep with the alert what was done or would have been."""
+        responses = self._watch.responses
+        if responses is None or not (given := responses.answer(alert)):
+            return
+        answered = replace(alert, responses=tuple(each.document() for each in given))
+        self._change(tenant, alert.id, "alert.answered", {"alert": _written(answered)}, _ANY)
+
+    def _go_on(self, tenant: str, kept: KeptAlert) -> None:
+        """A condition that was resolved and holds again is open again; who died is answered for."""
+        if kept.status == "open" and not kept.alert.responses:
+            self._answer(tenant, kept.alert)
+        if kept.status == "resolved" and kept.alert.is_condition:
             self._change(tenant, kept.alert.id, "alert.reopened", {"status": "open"}, {"resolved"})
 
     def _close(self, tenant: str, alert: str, status: str, *, by: str, reason: str) -> KeptAlert:
@@ -283,7 +296,7 @@ class Monitor:
         return self._change(tenant, alert, f"alert.{status}", values, {"open"})
 
     def _change(
-        self, tenant: str, alert: str, type_: str, values: Mapping[str, Any], allowed: set[str]
+        self, tenant: str, alert: str, type_: str, values: Mapping[str, Any], allowed: Set[str]
     ) -> KeptAlert:
         self._project()
         name = _name(tenant, alert)
@@ -295,8 +308,9 @@ class Monitor:
                 raise UnknownAlert(alert)
             if held["status"] not in allowed:
                 raise AlertClosed(alert, status=held["status"])
-            closed_at = None if values["status"] == "open" else view.at
-            document = {**held, **values, "closed_at": closed_at}
+            document = {**held, **values}
+            if "status" in values:
+                document["closed_at"] = None if values["status"] == "open" else view.at
             answer[:] = [document]
             body = {"tenant": tenant, "name": name, "document": document}
             return Change([Draft(type_, f"{name}:{view.head.seq + 1}", body)], {name: document})
@@ -314,7 +328,10 @@ class Monitor:
             self._is_projected = True
 
 
-_QUIET: Final = frozenset({"identity.login", "identity.refresh", "identity.logout"})
+_ANY: Final = frozenset({"open", "acknowledged", "resolved"})
+_QUIET: Final = frozenset(
+    {"identity.login", "identity.refresh", "identity.logout", "operations.response"}
+)
 """Too many, and no rule looks at them."""
 
 

@@ -1,18 +1,17 @@
 """From evidence to alerts: facts in, alerts out, nothing else.
 
-Every rule states its evidence, its threshold and what looks the same and is harmless. An alert's id
-is computed from its rule, its organisation, what it is about and when that began, so the same
-evidence is the same alert however often it is looked at.
+Every rule states its evidence, its threshold and what looks the same and is harmless. They look at
+what is public or released: entries of the audit trail, the ledger's amounts, counts of questions,
+states of jobs, chains. How sure each may be stands in `confidence`.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterable
+from datetime import timedelta
 from statistics import median
-from typing import Final, Protocol, TypeAlias, TypeVar
+from typing import Final, TypeAlias
 
 from privacy_finetuner.operations.alerts import (
     Alert,
@@ -22,22 +21,29 @@ from privacy_finetuner.operations.alerts import (
     Severity,
     ThreatType,
 )
+from privacy_finetuner.operations.confidence import confidence
+from privacy_finetuner.operations.evidence import EVIDENCE_MOST, alert_id, alert_of, by, episodes
+from privacy_finetuner.operations.question_rules import canary_probing, membership_queries
 
-EVIDENCE_MOST: Final = 20
-"""How many pieces of evidence an alert lists; the count is always whole."""
 _SPRAYED: Final = 3
 _DAYS_BEFORE: Final = 7
 _BURN_LEAST: Final = 0.10
 _BURN_TIMES: Final = 3.0
+_DRAIN_ACTS: Final = 10
+_DRAIN_SHARE: Final = 0.10
+_DAMAGED: Final = frozenset(
+    {
+        "blob_missing",
+        "checkpoint_error",
+        "not_sealed",
+        "rolled_back",
+        "run_record_damaged",
+        "seal_broken",
+    }
+)
+"""Codes of errors that say so."""
 _POWERFUL: Final = frozenset({"admin", "privacy_officer"})
 
-
-class _Dated(Protocol):
-    @property
-    def at(self) -> datetime: ...
-
-
-_Timed = TypeVar("_Timed", bound=_Dated)
 
 Rule: TypeAlias = Callable[[Facts], Iterable[Alert]]
 
@@ -54,10 +60,10 @@ def account_guessing(facts: Facts) -> Iterable[Alert]:
     False alarms: a person who forgot their password looks the same.
     """
     refused = _refused(facts)
-    for subject, events in _by(refused, "subject").items():
-        for episode in _episodes(events, gap=timedelta(minutes=15), least=5):
+    for subject, events in by(refused, "subject").items():
+        for episode in episodes(events, gap=timedelta(minutes=15), least=5):
             is_locked = any(each.body.get("delays_s", {}).get("account", 0) for each in episode)
-            yield _of_events(
+            yield alert_of(
                 facts,
                 "account_guessing",
                 subject,
@@ -67,6 +73,8 @@ def account_guessing(facts: Facts) -> Iterable[Alert]:
                 severity=Severity.HIGH if is_locked else Severity.MEDIUM,
                 description=f"{len(episode)} refused logins on one account"
                 + (", which was locked for a time" if is_locked else ""),
+                strength=len(episode) / 5,
+                about={"subject": subject},
                 actions=(
                     "Ask the owner of the account whether it was them",
                     "Reset the password if it was not",
@@ -76,12 +84,12 @@ def account_guessing(facts: Facts) -> Iterable[Alert]:
 
 def password_spraying(facts: Facts) -> Iterable[Alert]:
     """Refused logins from one source on three accounts or more within an hour, ten at least."""
-    for source, events in _by(_refused(facts), "source").items():
-        for episode in _episodes(events, gap=timedelta(hours=1), least=10):
+    for source, events in by(_refused(facts), "source").items():
+        for episode in episodes(events, gap=timedelta(hours=1), least=10):
             subjects = {each.body.get("subject") for each in episode}
             if len(subjects) < _SPRAYED:
                 continue
-            yield _of_events(
+            yield alert_of(
                 facts,
                 "password_spraying",
                 source,
@@ -92,6 +100,7 @@ def password_spraying(facts: Facts) -> Iterable[Alert]:
                 description=f"{len(episode)} refused logins on {len(subjects)} accounts "
                 "from one source",
                 actions=("Block the source at the proxy", "Look for a login from it that worked"),
+                strength=len(episode) / 10,
             )
 
 
@@ -99,7 +108,7 @@ def refresh_reuse(facts: Facts) -> Iterable[Alert]:
     """A spent refresh token came back: somebody has a copy. The session was ended already."""
     for event in facts.events:
         if event.type == "identity.session_ended" and event.body.get("reason") == "reused":
-            yield _of_events(
+            yield alert_of(
                 facts,
                 "refresh_reuse",
                 str(event.body.get("session")),
@@ -107,6 +116,7 @@ def refresh_reuse(facts: Facts) -> Iterable[Alert]:
                 least=1,
                 threat_type=ThreatType.UNAUTHORIZED_ACCESS,
                 severity=Severity.HIGH,
+                about={"subject": str(event.body.get("subject"))},
                 description="a spent refresh token was shown again; its session was ended",
                 actions=(
                     "Ask the user whether a device of theirs was lost",
@@ -119,7 +129,7 @@ def second_factor_reset(facts: Facts) -> Iterable[Alert]:
     """An administrator removed a user's second factor: legitimate, and how accounts are taken."""
     for event in facts.events:
         if event.type == "identity.second_factor_reset":
-            yield _of_events(
+            yield alert_of(
                 facts,
                 "second_factor_reset",
                 str(event.body.get("subject")),
@@ -136,7 +146,7 @@ def privilege_gained(facts: Facts) -> Iterable[Alert]:
     """Somebody became an administrator or a privacy officer by a change of role."""
     for event in facts.events:
         if event.type == "identity.role_changed" and event.body.get("new") in _POWERFUL:
-            yield _of_events(
+            yield alert_of(
                 facts,
                 "privilege_gained",
                 str(event.body.get("subject")),
@@ -150,11 +160,11 @@ def privilege_gained(facts: Facts) -> Iterable[Alert]:
 
 
 def foreign_objects(facts: Facts) -> Iterable[Alert]:
-    """Three requests within an hour for objects of other organisations, where recorded."""
+    """Three requests within an hour for objects of other organisations; `trespasses` notes them."""
     crossed = [each for each in facts.events if each.type.endswith("wrong_tenant")]
-    for subject, events in _by(crossed, "subject").items():
-        for episode in _episodes(events, gap=timedelta(hours=1), least=3):
-            yield _of_events(
+    for subject, events in by(crossed, "subject").items():
+        for episode in episodes(events, gap=timedelta(hours=1), least=3):
+            yield alert_of(
                 facts,
                 "foreign_objects",
                 subject,
@@ -165,6 +175,32 @@ def foreign_objects(facts: Facts) -> Iterable[Alert]:
                 description=f"{len(episode)} requests of one user for objects of other "
                 "organisations; all were refused",
                 actions=("Ask the user what they were doing", "Revoke their sessions and keys"),
+                strength=len(episode) / 3,
+                about={"subject": subject},
+            )
+
+
+def suspicious_input(facts: Facts) -> Iterable[Alert]:
+    """Five fields within an hour, from one sender, that read like an injection.
+
+    Nothing was executed: fields are checked and queries have parameters. False alarms: somebody who
+    pastes code where a name belongs.
+    """
+    suspected = [each for each in facts.events if each.type == "security.input_suspected"]
+    for source, events in by(suspected, "source").items():
+        for episode in episodes(events, gap=timedelta(hours=1), least=5):
+            yield alert_of(
+                facts,
+                "suspicious_input",
+                source,
+                episode,
+                least=5,
+                threat_type=ThreatType.UNAUTHORIZED_ACCESS,
+                severity=Severity.MEDIUM,
+                description=f"{len(episode)} fields from one sender read like an injection; none "
+                "was executed",
+                actions=("Look at who sent them", "Block the sender at the proxy if it goes on"),
+                about={"subject": str(episode[0].body.get("subject"))},
             )
 
 
@@ -177,7 +213,9 @@ def budget_nearly_spent(facts: Facts) -> Iterable[Alert]:
         is_full = share >= 1.0
         yield Alert(
             # A grant makes another cap, and with it another alert.
-            id=_id("budget_nearly_spent", facts.tenant, account.account, f"{account.epsilon:.12g}"),
+            id=alert_id(
+                "budget_nearly_spent", facts.tenant, account.account, f"{account.epsilon:.12g}"
+            ),
             tenant=facts.tenant,
             rule="budget_nearly_spent",
             threat_type=ThreatType.PRIVACY_BUDGET_EXHAUSTION,
@@ -214,7 +252,7 @@ def unusual_burn(facts: Facts) -> Iterable[Alert]:
             continue
         day = account.at.date().isoformat()
         yield Alert(
-            id=_id("unusual_burn", facts.tenant, account.account, day),
+            id=alert_id("unusual_burn", facts.tenant, account.account, day),
             tenant=facts.tenant,
             rule="unusual_burn",
             threat_type=ThreatType.PRIVACY_BUDGET_EXHAUSTION,
@@ -231,15 +269,71 @@ def unusual_burn(facts: Facts) -> Iterable[Alert]:
         )
 
 
+def budget_draining(facts: Facts) -> Iterable[Alert]:
+    """Ten acts or more within an hour that took a tenth of a cap together.
+
+    One large act is somebody's plan; many small ones ask a data set question after question. False
+    alarms: a search over hyperparameters that charges each trial.
+    """
+    for account in facts.accounts:
+        acts, share = account.acts_last_hour, account.share_last_hour
+        strength = min(acts / _DRAIN_ACTS, share / _DRAIN_SHARE)
+        if strength < 1:
+            continue
+        hour = account.at.strftime("%Y-%m-%dT%H")
+        yield Alert(
+            id=alert_id("budget_draining", facts.tenant, account.account, hour),
+            tenant=facts.tenant,
+            rule="budget_draining",
+            threat_type=ThreatType.PRIVACY_BUDGET_EXHAUSTION,
+            severity=Severity.HIGH,
+            description=f"{acts} acts within an hour took {share:.0%} of the budget of "
+            f"{account.account}",
+            at=account.at,
+            evidence=({"account": account.account, "acts": acts, "share": share},),
+            count=acts,
+            recommended_actions=(
+                "See who asked: the account's list of acts names jobs and quotas",
+                "Set a window on the quota, so that a day cannot spend the year's budget",
+            ),
+            confidence=confidence("budget_draining", strength),
+            about={"account": account.account},
+        )
+
+
+def damaged_state(facts: Facts) -> Iterable[Alert]:
+    """A job met a checkpoint, a sealed set or a run record that is not what was written."""
+    for failure in facts.failures:
+        if failure.code not in _DAMAGED:
+            continue
+        yield Alert(
+            id=alert_id("damaged_state", facts.tenant, failure.job),
+            tenant=facts.tenant,
+            rule="damaged_state",
+            threat_type=ThreatType.TAMPERING,
+            severity=Severity.HIGH,
+            description=f"a job met a state that is not what was written ({failure.code}); it was "
+            "not loaded",
+            at=failure.at,
+            evidence=({"job": failure.job, "code": failure.code},),
+            count=1,
+            recommended_actions=(
+                "Keep the files as they are, and compare them with a replica",
+                "Look at who can write where checkpoints lie",
+            ),
+            about={"job": failure.job},
+        )
+
+
 def repeated_failures(facts: Facts) -> Iterable[Alert]:
     """Three jobs of one person that failed with the same code within a day."""
     groups: defaultdict[tuple[str, str], list[FailureFact]] = defaultdict(list)
     for failure in facts.failures:
         groups[failure.owner, failure.code].append(failure)
     for (owner, code), failed in groups.items():
-        for episode in _episodes(failed, gap=timedelta(days=1), least=3):
+        for episode in episodes(failed, gap=timedelta(days=1), least=3):
             yield Alert(
-                id=_id("repeated_failures", facts.tenant, f"{owner}/{code}", episode[0].job),
+                id=alert_id("repeated_failures", facts.tenant, f"{owner}/{code}", episode[0].job),
                 tenant=facts.tenant,
                 rule="repeated_failures",
                 threat_type=ThreatType.RESOURCE_EXHAUSTION,
@@ -260,7 +354,7 @@ def broken_chain(facts: Facts) -> Iterable[Alert]:
     for chain in facts.chains:
         if not chain.is_intact:
             yield Alert(
-                id=_id("broken_chain", facts.tenant, chain.stream),
+                id=alert_id("broken_chain", facts.tenant, chain.stream),
                 tenant=facts.tenant,
                 rule="broken_chain",
                 threat_type=ThreatType.TAMPERING,
@@ -284,68 +378,17 @@ RULES: Final[tuple[Rule, ...]] = (
     second_factor_reset,
     privilege_gained,
     foreign_objects,
+    suspicious_input,
     budget_nearly_spent,
     unusual_burn,
+    budget_draining,
     repeated_failures,
+    damaged_state,
     broken_chain,
+    canary_probing,
+    membership_queries,
 )
 
 
 def _refused(facts: Facts) -> list[Event]:
     return [each for each in facts.events if each.type == "identity.login_refused"]
-
-
-def _by(events: Iterable[Event], name: str) -> dict[str, list[Event]]:
-    """Events by a field of their body; those without one are left out."""
-    groups: defaultdict[str, list[Event]] = defaultdict(list)
-    for event in events:
-        if (value := event.body.get(name)) is not None:
-            groups[str(value)].append(event)
-    return groups
-
-
-def _episodes(events: Iterable[_Timed], *, gap: timedelta, least: int) -> Iterable[list[_Timed]]:
-    """Runs of events with no pause longer than `gap` in which `least` fall within `gap`.
-
-    A run begins with its first event, whatever comes later, so its alert keeps its id as it grows.
-    """
-    episode: list[_Timed] = []
-    for event in [*sorted(events, key=lambda each: each.at), None]:
-        if event is not None and (not episode or event.at - episode[-1].at <= gap):
-            episode.append(event)
-            continue
-        pairs = zip(episode, episode[least - 1 :], strict=False)
-        if any(last.at - first.at <= gap for first, last in pairs):
-            yield episode
-        episode = [] if event is None else [event]
-
-
-def _of_events(  # noqa: PLR0913  # what an alert consists of
-    facts: Facts,
-    rule: str,
-    about: str,
-    episode: Sequence[Event],
-    *,
-    least: int,
-    threat_type: ThreatType,
-    severity: Severity,
-    description: str,
-    actions: tuple[str, ...],
-) -> Alert:
-    return Alert(
-        id=_id(rule, facts.tenant, about, str(episode[0].seq)),
-        tenant=facts.tenant,
-        rule=rule,
-        threat_type=threat_type,
-        severity=severity,
-        description=description,
-        at=episode[least - 1].at,
-        evidence=tuple({"stream": "audit", "seq": each.seq} for each in episode[:EVIDENCE_MOST]),
-        count=len(episode),
-        recommended_actions=actions,
-    )
-
-
-def _id(*parts: str) -> str:
-    digest = hashlib.sha256("\x1f".join(parts).encode("utf-8", "surrogatepass"))
-    return f"alert_{digest.hexdigest()[:24]}"

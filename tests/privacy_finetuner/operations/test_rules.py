@@ -238,3 +238,50 @@ def test_another_organisation_has_other_ids(events: list[Event]) -> None:
 
 def test_every_rule_says_what_it_looks_at() -> None:
     assert all(rule.__doc__ for rule in RULES)
+
+
+@pytest.mark.parametrize(
+    ("acts", "share", "fires"),
+    [(10, 0.10, True), (9, 0.5, False), (40, 0.09, False), (1, 0.9, False)],
+)
+def test_many_small_acts_drain_a_budget_and_a_large_one_does_not(
+    acts: int, share: float, fires: bool
+) -> None:
+    fact = account(acts_last_hour=acts, share_last_hour=share)
+    found = [each.rule for each in judged(facts(accounts=[fact]))]
+
+    assert found == (["budget_draining"] if fires else [])
+
+
+@pytest.mark.parametrize(
+    ("same_stem", "distinct", "expected"),
+    [
+        (19, 99, []),
+        (20, 20, ["canary_probing"]),
+        (1, 100, ["membership_queries"]),
+        (120, 120, ["canary_probing", "membership_queries"]),
+    ],
+)
+def test_counts_of_questions_are_judged(same_stem: int, distinct: int, expected: list[str]) -> None:
+    body = {"subject": "u_1", "same_stem": same_stem, "distinct": distinct, "questions": 200}
+    event = Event(seq=1, at=NOW, type="operations.questions", body=body)
+
+    assert [each.rule for each in judged(facts(events=[event]))] == expected
+
+
+def test_five_fields_that_read_like_an_injection_are_seen() -> None:
+    events = [
+        Event(seq=n, at=NOW, type="security.input_suspected", body={"source": "s", "subject": "u"})
+        for n in range(5)
+    ]
+
+    assert [each.rule for each in judged(facts(events=events))] == ["suspicious_input"]
+    assert judged(facts(events=events[:4])) == []
+
+
+@pytest.mark.parametrize("code", ["seal_broken", "rolled_back", "checkpoint_error"])
+def test_a_job_that_met_a_damaged_state_is_tampering(code: str) -> None:
+    failure = FailureFact(job="job_1", owner="u_1", code=code, at=NOW)
+    (alert,) = judged(facts(failures=[failure]))
+
+    assert (alert.rule, alert.threat_type) == ("damaged_state", ThreatType.TAMPERING)

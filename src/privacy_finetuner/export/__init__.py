@@ -1,0 +1,1 @@
+"""Models in the forms that other programs run: quantized, compared with their source, atomic."""

@@ -1,0 +1,1 @@
+"""The guard over HTTP: health, status, alerts, events, metrics in and out."""

@@ -1,0 +1,5 @@
+"""The guard itself: `SelfHealingPipelineGuard`. The main path is `loop`."""
+
+from pipeline_guard.guard.facade import SelfHealingPipelineGuard
+
+__all__ = ["SelfHealingPipelineGuard"]

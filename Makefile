@@ -14,7 +14,7 @@ TEST_ENV := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 PYTEST := $(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all check fix bench docs docs-serve serve clean
+.PHONY: help install demo test test-all check fix scan bench docs docs-serve serve clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -46,6 +46,9 @@ check: $(STAMP) ## format, lint, types, imports
 fix: $(STAMP) ## format, and mend what the linter can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+scan: $(STAMP) ## bandit, pip-audit and detect-secrets over the project (asks the vulnerability service)
+	$(BIN)/python scripts/security_scanner.py .
 
 bench: $(STAMP) ## time and memory beside the peers (minutes)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'

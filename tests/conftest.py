@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.planted import _every_secret_is_planted, no_secret_is_logged
+
+__all__ = ["_every_secret_is_planted", "no_secret_is_logged"]  # fixtures of every test
 
 # One thread, said before torch is loaded: tiny models, and machines that run other things.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -44,10 +44,24 @@ if TYPE_CHECKING:
     from privacy_finetuner.assessment.quality import TestConfiguration, TestOrchestrator
     from privacy_finetuner.assessment.research import ResearchLayer
     from privacy_finetuner.assessment.validation import PrivacyValidationResult, PrivacyValidator
+    from privacy_finetuner.operations.threats import (
+        AttackSimulationResult,
+        SecuritySummary,
+        ThreatAlert,
+        ThreatDetector,
+        ThreatType,
+    )
+    from privacy_finetuner.recovery import (
+        FailureRecoverySystem,
+        FailureType,
+        RecoveryStatistics,
+        TestResults,
+    )
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AttackSimulationResult",
     "BenchmarkSuite",
     "CheckpointError",
     "ConfigurationError",
@@ -55,6 +69,8 @@ __all__ = [
     "DatasetError",
     "DocumentError",
     "EvaluationResult",
+    "FailureRecoverySystem",
+    "FailureType",
     "ModelLoadError",
     "ModelTrainingException",
     "NonFiniteWeights",
@@ -71,11 +87,17 @@ __all__ = [
     "PrivacyValidator",
     "PrivateTrainer",
     "ProtectionResult",
+    "RecoveryStatistics",
     "RedactionReport",
     "RedactionStrategy",
     "ResearchLayer",
+    "SecuritySummary",
     "TestConfiguration",
     "TestOrchestrator",
+    "TestResults",
+    "ThreatAlert",
+    "ThreatDetector",
+    "ThreatType",
     "TrainingConfig",
     "TrainingHistory",
     "TrainingInterrupted",
@@ -86,6 +108,10 @@ __all__ = [
 ]
 
 _LAZY = {
+    "FailureRecoverySystem": "privacy_finetuner.recovery",
+    "FailureType": "privacy_finetuner.recovery",
+    "RecoveryStatistics": "privacy_finetuner.recovery",
+    "TestResults": "privacy_finetuner.recovery",
     "TestOrchestrator": "privacy_finetuner.assessment.quality",
     "TestConfiguration": "privacy_finetuner.assessment.quality",
     "ResearchLayer": "privacy_finetuner.assessment.research",
@@ -94,6 +120,11 @@ _LAZY = {
     "BenchmarkSuite": "privacy_finetuner.assessment.benchmarks",
     "PrivacyValidationResult": "privacy_finetuner.assessment.validation",
     "PrivacyValidator": "privacy_finetuner.assessment.validation",
+    "AttackSimulationResult": "privacy_finetuner.operations.threats",
+    "SecuritySummary": "privacy_finetuner.operations.threats",
+    "ThreatAlert": "privacy_finetuner.operations.threats",
+    "ThreatDetector": "privacy_finetuner.operations.threats",
+    "ThreatType": "privacy_finetuner.operations.threats",
 }
 
 

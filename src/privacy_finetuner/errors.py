@@ -9,6 +9,7 @@ PrivacyError (privacy_core)
 +-- UnsupportedLayer                 a layer has no sound per-example gradient; nothing began
 +-- PrivacyBudgetExhaustedException  the next private act would exceed the budget; not done
 +-- CheckpointError                  a checkpoint is missing, damaged, or of another version
+|   +-- CheckpointNotWritten         the disk refused it; earlier ones are intact
 +-- ModelTrainingException           training stopped; what was spent is spent
     +-- TrainingInterrupted          somebody stopped the run; it can be resumed
     +-- NonFiniteWeights             a trained weight is NaN or infinite; what was spent is spent
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CheckpointError",
+    "CheckpointNotWritten",
     "ConfigurationError",
     "DatasetError",
     "DocumentError",
@@ -126,6 +128,12 @@ class CheckpointError(PrivacyError):
     """A checkpoint is missing, damaged, or of another version. The files were left as they are."""
 
     code: ClassVar[str] = "checkpoint_error"
+
+
+class CheckpointNotWritten(CheckpointError):
+    """The disk refused a checkpoint. Earlier ones are intact; what was spent is spent."""
+
+    code: ClassVar[str] = "checkpoint_not_written"
 
 
 class ModelTrainingException(PrivacyError):

@@ -21,6 +21,7 @@ from privacy_finetuner.results import (
     TrainingResult,
 )
 from privacy_finetuner.training.accounts import Accounts, RunTargets, named_account
+from privacy_finetuner.training.recoverable import recoverable
 from privacy_runtime.resources.management import resource_manager
 from privacy_runtime.world import Clock, Entropy, SystemClock, SystemEntropy
 
@@ -79,12 +80,10 @@ class PrivateTrainer:
         clock: Clock | None = None,
         entropy: Entropy | None = None,
     ) -> None:
-        self.privacy_config = privacy_config
-        self.device = device or "auto"
+        self.privacy_config, self.device = privacy_config, device or "auto"
         self.use_mcp_gateway, self.enable_context_guard = use_mcp_gateway, enable_context_guard
         self.redaction = RecordRedaction() if enable_context_guard else None
-        self._clock = clock or SystemClock()
-        self._entropy = entropy or SystemEntropy()
+        self._clock, self._entropy = clock or SystemClock(), entropy or SystemEntropy()
         self._loaded: LoadedModel | None = None
         if isinstance(model_name, str | Path):
             self.model_name = str(model_name)
@@ -99,6 +98,7 @@ class PrivateTrainer:
         self._ledger = named_account(ledger, account, quota, self._clock)
         self._accounts = Accounts.opened(privacy_config, self._ledger, at=self._now())
 
+    @recoverable
     def train(  # noqa: PLR0913 -- the documented signature
         self,
         dataset: Source,
@@ -128,7 +128,7 @@ class PrivateTrainer:
             save_steps: a checkpoint every so many steps.
             eval_steps: score `eval_dataset` every so many steps.
             output_dir: model, checkpoints, run record, report.
-            **kwargs: see `TrainOptions`; an unknown name is a `TypeError`.
+            **kwargs: see `TrainOptions`, `recovery` (docs/recovery.md); others are a `TypeError`.
 
         Raises:
             PrivacyBudgetExhaustedException: the budget is spent, or ended the run early: then

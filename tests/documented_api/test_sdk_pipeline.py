@@ -15,7 +15,7 @@ import pytest
 from privacy_finetuner import ContextGuard, PrivacyConfig, PrivateTrainer, RedactionStrategy
 from privacy_finetuner.demo import ASSETS
 
-NOT_YET = ("ThreatDetector", "AutoScaler", "ComplianceManager")
+NOT_YET = ("AutoScaler", "ComplianceManager")
 WHY = "comes with issue 8: the package offers no such class, and pretends none"
 
 

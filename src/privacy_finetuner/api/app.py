@@ -12,7 +12,7 @@ from dataclasses import replace
 from types import ModuleType
 from typing import Any, Final, Protocol
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
 from privacy_finetuner import __version__, dashboard, mcp_server
 from privacy_finetuner.api import (
@@ -36,6 +36,8 @@ from privacy_finetuner.api import (
 )
 from privacy_finetuner.api import errors as own_errors
 from privacy_finetuner.api.health import install_observability
+from privacy_finetuner.api.signals import EVERY_S, Signals
+from privacy_finetuner.api.strays import Strays
 from privacy_finetuner.environment import EnvironmentConfig
 from privacy_finetuner.service import Service, upkeep
 from privacy_runtime.http import Access, HttpPolicy, Idempotency, RateLimits, install
@@ -116,9 +118,13 @@ def create_app(
         redoc_url=None,
         lifespan=_lifespan,
     )
+    limits.restraint = service.desks.restraints.most_of
+    app.add_middleware(Strays, trespasses=service.desks.trespasses)
     app.state.service, app.state.access, app.state.pool = service, access, pool
+    app.state.signals = signals = Signals(service)
+    looks = [Depends(signals.look)]
     for module in ROUTERS:
-        app.include_router(module.router(service, access), prefix=PREFIX)
+        app.include_router(module.router(service, access), prefix=PREFIX, dependencies=looks)
     app.include_router(auth.alias(service, access))
     app.include_router(events.sockets(service, access))
     table = own_errors.table()
@@ -177,6 +183,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         service.notices.start()
         closing.push_async_callback(asyncio.to_thread, service.notices.stop)
         await closing.enter_async_context(app.state.mcp)
+        closing.push_async_callback(asyncio.to_thread, app.state.signals.record)
         tasks = [asyncio.create_task(upkeep.run(_chores(app)), name="upkeep")]
         if service.config.security.enable_threat_detection:
             tasks.append(asyncio.create_task(_watch(service), name="security"))
@@ -188,7 +195,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 def _chores(app: FastAPI) -> list[upkeep.Chore]:
     answers = Idempotency(app.state.access)
     kept = upkeep.Chore("purge idempotent answers", upkeep.DAY_S, answers.purge)
-    return [*upkeep.chores_of(app.state.service), kept]
+    seen = upkeep.Chore("record suspicious input", EVERY_S, app.state.signals.record)
+    return [*upkeep.chores_of(app.state.service), kept, seen]
 
 
 async def _watch(service: Service) -> None:

@@ -79,6 +79,7 @@ _ROWS: Final[Mapping[type[Exception], Row]] = {
     operations.UnknownAlert: Row(404, "not found", "not_found"),
     operations.AlertClosed: Row(409, own_words),
     operations.PoolRefused: Row(409, own_words),
+    operations.SourceSetAside: Row(409, own_words),
     operations.GenerationBusy: Row(503, own_words, retry_after_s=RETRY_AFTER_S),
     operations.GenerationRefused: Row(422, own_words),
     operations.GenerationFailed: Row(503, own_words, retry_after_s=RETRY_AFTER_S),

@@ -43,9 +43,13 @@ class Generation:
         """Continue a prompt with a model of this service.
 
         A model trained with differential privacy keeps its guarantee however often it is asked:
-        nothing is spent. The prompt is kept nowhere, and nothing protects it from the model. The
-        first question to a model waits until it is loaded.
+        nothing is spent. The prompt is kept nowhere, and nothing protects it from the model; how
+        often somebody asks, and how alike the questions are, is counted by keyed digests for ten
+        minutes. The first question to a model waits until it is loaded.
         """
+        self._service.desks.questions.note(
+            by.tenant, by.subject, model=body.model, prompt=body.prompt
+        )
         ask = partial(self._asked, body, by.tenant)
         return await anyio.to_thread.run_sync(ask, limiter=self._threads)
 

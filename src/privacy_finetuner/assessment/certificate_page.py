@@ -57,7 +57,7 @@ def write_model_card(readme: Path, section: str) -> None:
 def _environment(*, is_html: bool) -> Environment:
     return Environment(
         loader=PackageLoader("privacy_finetuner.assessment", package_path="."),
-        autoescape=is_html,  # noqa: S701 -- in Markdown, `plain` escapes
+        autoescape=is_html,  # noqa: S701  # nosec B701 -- in Markdown, `plain` escapes
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -19,6 +19,7 @@ from privacy_finetuner.cli import (
     demo,
     evaluate,
     explain,
+    export,
     gateway,
     generate,
     jobs,
@@ -60,6 +61,7 @@ app.command(rich_help_panel=_TRAINING, epilog=search.EPILOG)(search.search)
 app.command(rich_help_panel=_TRAINING, epilog=demo.EPILOG)(demo.demo)
 app.command(rich_help_panel=_TRAINING, epilog=evaluate.EPILOG)(evaluate.evaluate)
 app.command(rich_help_panel=_TRAINING, epilog=generate.EPILOG)(generate.generate)
+app.command(rich_help_panel=_TRAINING, epilog=export.EPILOG)(export.export)
 app.command(rich_help_panel=_REDACTION, epilog=scan.EPILOG)(scan.scan)
 app.command(rich_help_panel=_REDACTION, epilog=protect.EPILOG)(protect.protect)
 app.command(rich_help_panel=_REDACTION, epilog=explain.EPILOG)(explain.explain)

@@ -26,10 +26,10 @@ from privacy_finetuner.cli.options import (
     UserCap,
     UserField,
 )
-from privacy_finetuner.cli.request import default_delta
 from privacy_finetuner.config import PrivacyConfig
 from privacy_finetuner.trainer import PrivateTrainer
 from privacy_finetuner.training.records import read_records
+from privacy_finetuner.training.sizes import default_delta
 
 if TYPE_CHECKING:
     from privacy_finetuner.results import EvaluationResult

@@ -5,9 +5,7 @@ The number of records (and of users) is treated as public, as everywhere in this
 
 from __future__ import annotations
 
-import math
 import shlex
-from collections import Counter
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -15,10 +13,9 @@ from typing import Any, Literal
 from privacy_core.guarantee import NeighbouringRelation, PrivacyUnit
 from privacy_finetuner.cli.options import names_in
 from privacy_finetuner.config import PrivacyConfig, TrainingConfig
-from privacy_finetuner.errors import ConfigurationError
 from privacy_finetuner.training.accounts import LEAST_PART, RunTargets, named_account
 from privacy_finetuner.training.plan import DPTrainingPlan, make_plan
-from privacy_finetuner.training.records import Records, read_records
+from privacy_finetuner.training.sizes import Sizes, default_batch_size, default_delta
 from privacy_runtime.world import SystemClock
 
 
@@ -100,62 +97,6 @@ class TrainRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sizes:
-    """How much data there is: what the defaults are derived from."""
-
-    examples: int
-    units: int
-
-    @classmethod
-    def of(cls, request: TrainRequest) -> Sizes:
-        """Count the records that training will use, and those whom the guarantee protects.
-
-        Raises:
-            DatasetError: the records cannot be read.
-        """
-        records = read_records(
-            request.data,
-            text_field=request.text_field,
-            label_field=request.label_field,
-            user_field=request.user_field,
-        )
-        if request.unit != PrivacyUnit.USER.value:
-            return cls(examples=len(records), units=len(records))
-        return _sizes_of_users(records, request)
-
-    def drawn(self, *, user_sampling: bool) -> int:
-        """How many there are of what a step draws: records, or users."""
-        return self.units if user_sampling else self.examples
-
-
-def _sizes_of_users(records: Records, request: TrainRequest) -> Sizes:
-    if request.user_field is None or request.max_examples_per_user is None:
-        raise ConfigurationError(
-            "--unit user needs --user-field and --max-examples-per-user: the guarantee is priced "
-            "for at most that many records of one user; nothing was started"
-        )
-    owned = Counter(records.users(request.user_field)).values()
-    return Sizes(
-        examples=sum(min(count, request.max_examples_per_user) for count in owned), units=len(owned)
-    )
-
-
-def default_delta(units: int) -> float:
-    """A tenth of 1 / units at most, and at most 1e-5; one digit, rounded down."""
-    bound = min(1e-5, 1 / (10 * units))
-    power = math.floor(math.log10(bound) + 1e-9)
-    return float(f"{math.floor(bound / 10.0**power + 1e-9)}e{power}")
-
-
-def default_batch_size(examples: int) -> int:
-    """A sixteenth of the records, within 8 and 512.
-
-    Large batches are cheap in privacy: the noise is per step, so it weighs less on a larger sum.
-    """
-    return min(max(examples // 16, 8), 512)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """A request with its defaults filled in."""
 
@@ -167,7 +108,14 @@ class Settings:
     @classmethod
     def of(cls, request: TrainRequest) -> Settings:
         """Fill in what the request leaves open."""
-        sizes = Sizes.of(request)
+        sizes = Sizes.of(
+            request.data,
+            text_field=request.text_field,
+            label_field=request.label_field,
+            user_field=request.user_field,
+            unit=request.unit,
+            max_examples_per_user=request.max_examples_per_user,
+        )
         return cls(
             request=request,
             sizes=sizes,

@@ -33,12 +33,12 @@ from privacy_finetuner.cli.options import (
     UserField,
     names_in,
 )
-from privacy_finetuner.cli.request import default_batch_size, default_delta
 from privacy_finetuner.config import PrivacyConfig
 from privacy_finetuner.errors import TrainingInterrupted
 from privacy_finetuner.options import TrainOptions
 from privacy_finetuner.training.accounts import RunTargets, named_account
 from privacy_finetuner.training.records import read_records
+from privacy_finetuner.training.sizes import default_batch_size, default_delta
 from privacy_finetuner.training.tuning_plan import Tuning, TuningResult, planned
 from privacy_runtime.world import SystemClock, SystemEntropy
 

@@ -132,8 +132,9 @@ _TRAINING: Final = (
 def request_of(request: TrainRequest) -> dict[str, Any]:
     """A local training as keywords of `start_training`.
 
-    What a local training would derive from the number of records (delta, batch size) is left to
-    the service where it was not given: the records are there.
+    What a local training would derive from the number of records is left to the service where it
+    was not given: the records are there. It takes the same batch size; delta is as its environment
+    says.
 
     Raises:
         ConfigurationError: an option makes sense on this machine only.

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
-from rich.console import Console
 
 from privacy_finetuner.cli import output
 from privacy_finetuner.environment import EnvironmentConfig
@@ -18,11 +17,14 @@ from privacy_finetuner.jobs import Jobs
 from privacy_finetuner.jobs.stopping import stop_requests
 from privacy_finetuner.jobs.worker import Means, Worker
 from privacy_finetuner.service import Deployment, Homes, catalogue_of
+from privacy_finetuner.service.telemetry import observed, telemetry_of
+from privacy_runtime import logs
 from privacy_runtime.budget_store.homes import home_at
 from privacy_runtime.journal import Journal
 from privacy_runtime.signing import KeyHome
 from privacy_runtime.world import SystemClock, SystemEntropy
 
+_log = logs.logger(__name__)
 DEFAULT_HOME: Final = Path("privacy-finetuner-home")
 EPILOG: Final = (
     "Example: privacy-finetuner worker --home ./privacy-finetuner-home --config production.yaml\n\n"
@@ -61,22 +63,25 @@ def worker(
 
     The server starts workers of its own; run more of them on any machine that reaches the same
     database and the same folder of runs. Workers load no configuration from the server: give them
-    the same `--home` and `--config`.
+    the same `--home` and `--config`. What they do is logged to standard error, as the server does.
     """
-    console = output.stderr_console()
     deployment = Deployment(
         datasets=tuple(path.absolute() for path in allow_data or ()),
         models=tuple(path.absolute() for path in allow_models or ()),
         hub_models=frozenset(allow_hub or ()),
     )
     with output.failures_reported(as_json=False), ExitStack() as closing:
-        jobs, means = _opened(home, config, deployment, closing)
-        one = Worker(jobs, means, say=lambda said: _say(console, said))
-        _say(console, f"{one.id} in {home}: waiting for jobs (process {os.getpid()})")
+        settled = (
+            EnvironmentConfig.from_env() if config is None else EnvironmentConfig.from_file(config)
+        )
+        closing.enter_context(observed(settled))
+        jobs, means = _opened(home, settled, deployment, closing)
+        one = Worker(jobs, means)
+        _log.info("a worker waits for jobs", worker=one.id, process=os.getpid())
         pipe = sys.stdin.fileno() if supervised else None
-        with stop_requests(lambda word: _say(console, _stopping(word)), supervisor=pipe) as stop:
+        with stop_requests(lambda word: _stopping(one.id, word), supervisor=pipe) as stop:
             one.run(stop, until_idle=until_idle)
-        _say(console, f"{one.id}: stopped")
+        _log.info("a worker has stopped", worker=one.id)
 
 
 def command(
@@ -102,13 +107,10 @@ def command(
 
 
 def _opened(
-    home: Path, config: Path | None, deployment: Deployment, closing: ExitStack
+    home: Path, config: EnvironmentConfig, deployment: Deployment, closing: ExitStack
 ) -> tuple[Jobs, Means]:
     """The queue and the means of a deployment; identity stays closed: a worker logs nobody in."""
-    settled = (
-        EnvironmentConfig.from_env() if config is None else EnvironmentConfig.from_file(config)
-    )
-    homes = Homes.of(settled, home)
+    homes = Homes.of(config, home)
     homes.make()
     clock = SystemClock()
     journal = Journal(home_at(homes.journal.reveal()), clock=clock)
@@ -123,20 +125,20 @@ def _opened(
     )
     closing.callback(jobs.close)
     means = Means(
-        sources=catalogue_of(homes, deployment, jobs),
+        sources=catalogue_of(homes, deployment, jobs, journal),
         ledger=homes.journal.reveal(),
         key_file=KeyHome(homes.root).key_file,
+        telemetry=telemetry_of(config),
     )
     return jobs, means
 
 
-def _stopping(word: str) -> str:
-    return f"stopping ({word}); a job at hand is saved and goes back into the queue"
-
-
-def _say(console: Console, said: str) -> None:
-    stamp = SystemClock().now().strftime("%H:%M:%S")
-    console.print(f"{stamp} {said}", soft_wrap=True, markup=False, highlight=False)
+def _stopping(worker: str, word: str) -> None:
+    _log.info(
+        "a worker is asked to stop; a job at hand is saved and goes back into the queue",
+        worker=worker,
+        signal=word,
+    )
 
 
 if __name__ == "__main__":

@@ -18,12 +18,11 @@ from privacy_finetuner.config import PrivacyConfig, TrainingConfig
 from privacy_finetuner.dashboard.languages import UNKNOWN, marked
 from privacy_finetuner.training.plan import DPTrainingPlan, make_plan
 from privacy_finetuner.training.records import read_records
+from privacy_finetuner.training.sizes import default_batch_size, default_delta
 
 COUNTED_MOST_BYTES: Final = 64 * 1024 * 1024
 """A larger file is not read for a preview; its plan is made when the job starts."""
-_BATCH_SHARE: Final = 16
 _BATCH_LEAST: Final = 8
-_BATCH_MOST: Final = 512
 _DELTA_MOST: Final = 1e-5
 
 
@@ -89,9 +88,9 @@ class Wish:
             return self
         return Wish(
             epsilon=self.epsilon,
-            delta=usual_delta(records) if self.delta is None else self.delta,
+            delta=default_delta(max(1, records)) if self.delta is None else self.delta,
             epochs=self.epochs,
-            batch_size=usual_batch(records) if self.batch_size is None else self.batch_size,
+            batch_size=default_batch_size(records) if self.batch_size is None else self.batch_size,
             learning_rate=self.learning_rate,
             accountant=self.accountant,
             canaries=self.canaries,
@@ -171,18 +170,6 @@ def count_of(path: Path) -> int | None:
     if status.st_size > COUNTED_MOST_BYTES:
         return None
     return _count(str(path), status.st_mtime_ns, status.st_size)
-
-
-def usual_delta(records: int) -> float:
-    """A tenth of 1/n at most, and at most 1e-5; one digit, rounded down."""
-    bound = min(_DELTA_MOST, 1 / (10 * max(1, records)))
-    power = math.floor(math.log10(bound) + 1e-9)
-    return float(f"{math.floor(bound / 10.0**power + 1e-9)}e{power}")
-
-
-def usual_batch(records: int) -> int:
-    """A sixteenth of the records, within 8 and 512: noise weighs less on larger sums."""
-    return min(max(records // _BATCH_SHARE, _BATCH_LEAST), _BATCH_MOST)
 
 
 @lru_cache(maxsize=64)

@@ -138,6 +138,10 @@ class Tracing:
         float,
         Key("Which share of traces is recorded.", Number(least=0, most=1), "share", _TRACES),
     ] = 1.0
+    every_step: Annotated[
+        bool,
+        Key("Whether each training step is recorded, not one a second.", Flag(), "", _TRACES),
+    ] = False
 
 
 @dataclass(frozen=True, slots=True)

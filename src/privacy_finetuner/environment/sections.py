@@ -172,16 +172,16 @@ class Security:
     """Watching for attacks."""
 
     enable_threat_detection: Annotated[
-        bool, Key("Whether runs are watched for signs of an attack.", Flag(), "", _ALERTS)
-    ] = False
+        bool, Key("Whether signs of an attack are looked for.", Flag(), "", _ALERTS)
+    ] = True
     alert_threshold: Annotated[
-        float, Key("From which score on an alert is raised.", _SHARE, "score", _ALERTS)
+        float, Key("The least confidence of an alert.", _SHARE, "probability", _ALERTS)
     ] = 0.7
     monitoring_interval: Annotated[
         float, Key("The time between two looks.", _SECONDS, "seconds", _ALERTS)
     ] = 1.0
     automated_response: Annotated[
-        bool, Key("Whether an alert may stop what it is about.", Flag())
+        bool, Key("Whether an alert may stop what it is about.", Flag(), "", _ALERTS)
     ] = False
     threat_types: Annotated[
         tuple[str, ...], Key("What is watched for.", Several(Choice(THREATS)), "", _ALERTS)

@@ -153,6 +153,8 @@ def _says(entry: LogEntry) -> str:
         case "settled":
             kept = f", checkpoint {body['checkpoint']}" if body.get("checkpoint") else ""
             return f"exactly {body['steps']} steps were spent{kept}"
+        case "damaged":
+            return f"{body['checkpoint']} is not what was written, and was set aside"
         case "resumed":
             return f"another process took over; {body['charged']} steps count as spent"
         case "finished":

@@ -54,6 +54,10 @@ def _none_finished(job_id: str, tenant: str) -> None:
     """Where no jobs are known, none is finished."""
 
 
+def _all_free(tenant: str, path: Path) -> None:
+    """Where nothing is set aside, everything may be used."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Catalogue:
     """The folders that are allowed, first come first served.
@@ -64,6 +68,7 @@ class Catalogue:
         hub_models: names that may be loaded from a hub, exactly as written.
         finished: from a job's id and an organisation to the folder of its model; None: there is
             none.
+        require_free: refuses records that are set aside; see `operations.quarantine`.
     """
 
     datasets: tuple[Path, ...]
@@ -71,12 +76,14 @@ class Catalogue:
     sample: Path
     hub_models: frozenset[str] = frozenset()
     finished: Callable[[str, str], Path | None] = _none_finished
+    require_free: Callable[[str, Path], None] = _all_free
 
     def dataset(self, name: str, *, tenant: str) -> Path:
         """The file or folder of a data set, links followed.
 
         Raises:
             UnknownDataset: there is none for this organisation.
+            SourceSetAside: its records are set aside after a security alert.
         """
         if name.startswith(SAMPLE):
             path = self._samples().get(name)
@@ -84,6 +91,7 @@ class Catalogue:
             path = _below(self.datasets, name, tenant)
         if path is None or not _is_records(path):
             raise UnknownDataset
+        self.require_free(tenant, path)
         return path
 
     def model(self, name: str, *, tenant: str) -> str:

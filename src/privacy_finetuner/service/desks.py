@@ -12,7 +12,10 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any, Final, Self
 
+import sqlalchemy as sa
+
 from privacy_finetuner.environment import EnvironmentConfig
+from privacy_finetuner.environment.sections import THREATS
 from privacy_finetuner.governance.accounts import is_of, is_of_one_subject, name_of
 from privacy_finetuner.governance.budget_requests import BudgetRequests
 from privacy_finetuner.governance.processing import ProcessingRegister, frameworks_of
@@ -22,11 +25,27 @@ from privacy_finetuner.governance.subjects import Subjects
 from privacy_finetuner.governance.verification import Verifications
 from privacy_finetuner.jobs import Jobs
 from privacy_finetuner.jobs.model import JobState
-from privacy_finetuner.operations.alerts import AccountFact, Alert, ChainFact, FailureFact
+from privacy_finetuner.jobs.schema import JOBS
+from privacy_finetuner.operations import doors
+from privacy_finetuner.operations.alerts import (
+    AccountFact,
+    Alert,
+    ChainFact,
+    FailureFact,
+    ThreatType,
+)
 from privacy_finetuner.operations.monitoring import Monitor
+from privacy_finetuner.operations.quarantine import Quarantine
+from privacy_finetuner.operations.questions import COUNTED, Questions
+from privacy_finetuner.operations.recent_acts import RecentActs
+from privacy_finetuner.operations.responses import SERVICE, Act, Door, Responses, named
+from privacy_finetuner.operations.restraints import Restraints
 from privacy_finetuner.operations.trail import AuditTrail
+from privacy_finetuner.operations.trespasses import CROSSED, Trespasses, users_in
+from privacy_finetuner.operations.watch import Watch, Write
 from privacy_finetuner.service.runs import RunNames
 from privacy_runtime.budget_store import LEDGER, BudgetStore, ScopeState
+from privacy_runtime.identity import Identity
 from privacy_runtime.journal import Journal
 from privacy_runtime.pseudonyms import RedactionKeys
 from privacy_runtime.world import Clock, Entropy
@@ -47,6 +66,10 @@ class Desks:
         processing: the record of processing activities.
         trail: the stream `audit` by organisation.
         monitor: security alerts from evidence.
+        questions: how often models are asked, and how alike the questions are.
+        trespasses: who asks for objects of other organisations.
+        restraints: who may ask less for a while.
+        quarantine: records that may not be trained on for now.
         subjects: names data subjects by keyed hash.
     """
 
@@ -59,14 +82,19 @@ class Desks:
     processing: ProcessingRegister
     trail: AuditTrail
     monitor: Monitor
+    questions: Questions
+    trespasses: Trespasses
+    restraints: Restraints
+    quarantine: Quarantine
 
     @classmethod
-    def open(
+    def open(  # noqa: PLR0913  # what the desks stand on, keyword-only
         cls,
         *,
         journal: Journal,
         ledger: BudgetStore,
         jobs: Jobs,
+        identity: Identity,
         config: EnvironmentConfig,
         sealing_keys: RedactionKeys,
         clock: Clock,
@@ -79,6 +107,25 @@ class Desks:
         verifications = Verifications(journal, subjects, **world)
         spending, trail = Spending(ledger), AuditTrail(journal)
         law = config.compliance
+        questions, restraints = Questions(clock, entropy), Restraints(journal, clock)
+        trespasses = Trespasses(_owners(jobs, identity), clock)
+        quarantine = Quarantine(journal)
+
+        def note(write: Write) -> None:
+            for body in questions.counted():
+                write(COUNTED, body)
+            for body in trespasses.crossed():
+                write(CROSSED, body)
+            restraints.refresh()
+
+        opened = {
+            Act.HALT: _cancel(jobs),
+            Act.THROTTLE: doors.throttle(restraints),
+            Act.QUARANTINE: doors.quarantine(quarantine),
+            Act.REVOKE: doors.revoke(identity.sessions, clock),
+            Act.NEW_PLAN: doors.new_plan,
+        }
+        is_on = config.security.automated_response
         return cls(
             spending=spending,
             runs=RunNames(jobs),
@@ -97,8 +144,49 @@ class Desks:
                 clock=clock,
                 budget_threshold=config.monitoring.alerts.privacy_budget_threshold,
                 on_alert=on_alert,
+                watch=Watch(
+                    least_confidence=config.security.alert_threshold,
+                    threat_types=watched_types(config.security.threat_types),
+                    before=(note,),
+                    responses=Responses(opened, journal, is_on=is_on),
+                ),
+                entropy=entropy,
             ),
+            questions=questions,
+            trespasses=trespasses,
+            restraints=restraints,
+            quarantine=quarantine,
         )
+
+
+def watched_types(listed: Sequence[str]) -> frozenset[ThreatType]:
+    """What is watched for: the documented four as they are listed, and always the other four."""
+    left_out = frozenset(THREATS).difference(listed)
+    return frozenset(each for each in ThreatType if each.value not in left_out)
+
+
+def _owners(jobs: Jobs, identity: Identity) -> Callable[[str], str | None]:
+    """Whose job or user an id names."""
+    tenant_of_user = users_in(identity)
+
+    def tenant_of(object_id: str) -> str | None:
+        if not object_id.startswith("job_"):
+            return tenant_of_user(object_id)
+        query = sa.select(JOBS.c.tenant).where(JOBS.c.id == object_id)
+        return jobs.store.read(lambda connection: connection.execute(query).scalar_one_or_none())
+
+    return tenant_of
+
+
+def _cancel(jobs: Jobs) -> Door:
+    """End the job that an alert is about."""
+
+    def cancel(alert: Alert) -> str:
+        job = named(alert, "job")
+        jobs.cancel(job, tenant=alert.tenant, by=SERVICE)
+        return f"{job} ends within seconds; what was charged stays charged"
+
+    return cancel
 
 
 class _Watched:
@@ -108,6 +196,7 @@ class _Watched:
         self, journal: Journal, ledger: BudgetStore, jobs: Jobs, spending: Spending
     ) -> None:
         self._journal, self._ledger, self._jobs, self._spending = journal, ledger, jobs, spending
+        self._recent = RecentActs(ledger)
 
     def accounts(self, tenant: str, now: datetime) -> Sequence[AccountFact]:
         """The organisation's accounts, without those of single subjects."""
@@ -116,6 +205,7 @@ class _Watched:
             if not is_of(state.scope, tenant) or is_of_one_subject(state.scope):
                 continue
             moments = self._spending.moments(state.scope)
+            acts, share = self._recent.of(state, now)
             facts.append(
                 AccountFact(
                     account=name_of(state.scope, tenant),
@@ -123,6 +213,8 @@ class _Watched:
                     epsilon_used=state.epsilon_if_all_commit,
                     daily_shares=daily_shares(moments, state, now),
                     at=moments[-1].at if moments else now,
+                    acts_last_hour=acts,
+                    share_last_hour=share,
                 )
             )
         return facts

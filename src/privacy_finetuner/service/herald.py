@@ -17,11 +17,10 @@ from typing import Final
 import sqlalchemy as sa
 
 from privacy_finetuner.environment import EnvironmentConfig
-from privacy_finetuner.environment.sections import THREATS
 from privacy_finetuner.governance.accounts import is_of_one_subject, name_of, tenant_of
 from privacy_finetuner.jobs import Job, Jobs, JobState, UnknownJob
 from privacy_finetuner.jobs.schema import JOBS
-from privacy_finetuner.operations.alerts import Alert, Severity
+from privacy_finetuner.operations.alerts import Alert
 from privacy_runtime.budget_store import BudgetStore, ScopeState
 from privacy_runtime.journal import Entry, Journal
 from privacy_runtime.metrics import Metrics, table
@@ -51,7 +50,7 @@ class Herald:
         ledger: accounts, for warnings.
         notices: what is announced goes here.
         metrics: what is counted goes here.
-        config: thresholds: `monitoring.alerts` and `security.alert_threshold`.
+        config: thresholds: `monitoring.alerts`.
     """
 
     def __init__(
@@ -66,8 +65,7 @@ class Herald:
     ) -> None:
         self._journal, self._jobs, self._ledger = journal, jobs, ledger
         self._notices, self._metrics = notices, metrics
-        self._alerts, self._least = config.monitoring.alerts, config.security.alert_threshold
-        self._left_out = frozenset(THREATS).difference(config.security.threat_types)
+        self._alerts = config.monitoring.alerts
         self._lock = threading.Lock()
         self._counted: dict[str, int] | None = None
         self._paces: dict[str, Pace] = {}
@@ -90,18 +88,13 @@ class Herald:
     def alert(self, alert: Alert) -> None:
         """Count a security alert, and announce it; `on_alert` of the monitor.
 
-        It is announced where `monitoring.alerts.threat_detection_enabled` says so, and its severity
-        as a score reaches `security.alert_threshold`: low 0.25, medium 0.5, high 0.75, critical 1;
-        not those of the documented four that `security.threat_types` leaves out.
-        The same alert again is the same message.
+        It is announced where `monitoring.alerts.threat_detection_enabled` says so; what is raised
+        at all, the monitor decides. The same alert again is the same message.
         """
         self._metrics.add(
             table.SECURITY_ALERTS, threat=alert.threat_type.value, severity=alert.severity.value
         )
-        score = (alert.severity.rank + 1) / len(Severity)
-        if not self._alerts.threat_detection_enabled or score < self._least:
-            return
-        if alert.threat_type.value in self._left_out:
+        if not self._alerts.threat_detection_enabled:
             return
         self._notices.announce(
             security_alert(

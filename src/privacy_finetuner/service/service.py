@@ -17,6 +17,7 @@ from typing import Final, Self
 from privacy_finetuner import __version__
 from privacy_finetuner.environment import EnvironmentConfig
 from privacy_finetuner.jobs import JobFeed, Jobs, JobState, UnknownJob
+from privacy_finetuner.operations.quarantine import Quarantine
 from privacy_finetuner.service.catalogue import Catalogue
 from privacy_finetuner.service.desks import Desks
 from privacy_finetuner.service.herald import Herald
@@ -204,13 +205,14 @@ class Service:
                     journal=journal,
                     ledger=ledger,
                     jobs=jobs,
+                    identity=identity,
                     config=config,
                     sealing_keys=sealing,
                     clock=clock,
                     entropy=entropy,
                     on_alert=herald.alert,
                 ),
-                catalogue=catalogue_of(homes, deployment, jobs),
+                catalogue=catalogue_of(homes, deployment, jobs, journal),
                 signing=KeyHome(homes.root),
                 clock=clock,
                 entropy=entropy,
@@ -266,7 +268,7 @@ def deployment_of(config: EnvironmentConfig, said: Deployment | None = None) -> 
     )
 
 
-def catalogue_of(homes: Homes, deployment: Deployment, jobs: Jobs) -> Catalogue:
+def catalogue_of(homes: Homes, deployment: Deployment, jobs: Jobs, journal: Journal) -> Catalogue:
     """What jobs of this deployment may name: the same for the service and for its workers."""
 
     def finished(job_id: str, tenant: str) -> Path | None:
@@ -282,4 +284,5 @@ def catalogue_of(homes: Homes, deployment: Deployment, jobs: Jobs) -> Catalogue:
         sample=SAMPLE,
         hub_models=deployment.hub_models,
         finished=finished,
+        require_free=Quarantine(journal).require_free,
     )

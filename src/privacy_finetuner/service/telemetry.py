@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from privacy_finetuner.environment import EnvironmentConfig
+from privacy_finetuner.jobs.telemetry import Telemetry
 from privacy_runtime import logs, tracing
 from privacy_runtime.metrics import Metrics, MetricsServer, table
 from privacy_runtime.secret import Secret
@@ -50,6 +51,19 @@ def observed(config: EnvironmentConfig, *, metrics: Metrics | None = None) -> It
                 server = MetricsServer(metrics, host=listening.host, port=listening.port)
                 closing.callback(server.close)
         yield
+
+
+def telemetry_of(config: EnvironmentConfig) -> Telemetry:
+    """How the children of a worker log and trace: as the worker itself does."""
+    endpoint = config.tracing.endpoint
+    return Telemetry(
+        level=config.log_level,
+        debug=config.debug,
+        endpoint=None if endpoint is None else endpoint.reveal(),
+        service=config.tracing.service_name,
+        ratio=config.tracing.ratio,
+        every_step=config.tracing.every_step,
+    )
 
 
 def secrets_of(config: EnvironmentConfig) -> list[Secret]:

@@ -177,10 +177,16 @@ class House:
         return member
 
 
-def opened(home: Path, clock: ManualClock, **deployment: Any) -> Service:
-    """A service of tests."""
+def opened(
+    home: Path, clock: ManualClock, *, database: str | None = None, **deployment: Any
+) -> Service:
+    """A service of tests, on SQLite unless a database is named."""
+    named = {} if database is None else {"database_url": database}
     return Service.open(
-        EnvironmentConfig(environment="testing"),
+        # The loop looks by the machine's time; these tests move the clock and look themselves.
+        EnvironmentConfig(
+            environment="testing", security_config={"enable_threat_detection": False}, **named
+        ),
         home=home,
         clock=clock,
         entropy=SystemEntropy(),

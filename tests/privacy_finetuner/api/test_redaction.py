@@ -246,6 +246,18 @@ def test_hostile_texts_are_texts(house: Town, client: TestClient) -> None:
         assert answer.status_code in {200, 400, 422}, text
 
 
+@pytest.mark.parametrize("locale", ["\x93R$", "Spain", "E", "es-", "1A"])
+def test_a_country_that_is_none_is_refused_before_anything_is_sent(
+    house: Town, client: TestClient, locale: str
+) -> None:
+    for path, body in (("", {"text": "x"}), ("/batch", {"texts": ["x"]})):
+        answer = client.post(
+            f"{BASE}{path}", json={**body, "locales": ["en-GB", locale]}, headers=using(house)
+        )
+        assert answer.status_code == 422
+        assert answer.json()["error"]["details"][0]["path"] == "body.locales[1]"
+
+
 def test_viewers_may_not(house: Town, client: TestClient) -> None:
     for path in ("", "/batch", "/explain"):
         body = {"text": "x"} if path != "/batch" else {"texts": ["x"]}

@@ -95,6 +95,13 @@ def attack(house: House, client: TestClient, operation: Any, role: Role, example
             continue
 
 
+def checks_of(case: Any) -> tuple[Any, ...]:
+    """All of them; but an empty list in a query is nothing at all on the wire, and no fault."""
+    if any(value == [] for value in dict(case.query or {}).values()):
+        return tuple(check for check in CHECKS if check is not negative_data_rejection)
+    return CHECKS
+
+
 def sent(case: Any, client: TestClient, headers: dict[str, str]) -> None:
     """Send a case, and check the answer against the document."""
     wanted = case.as_transport_kwargs(base_url="http://testserver", headers=headers)
@@ -105,7 +112,7 @@ def sent(case: Any, client: TestClient, headers: dict[str, str]) -> None:
     with client.stream(**request) as answer:
         if "event-stream" not in answer.headers.get("content-type", ""):
             answer.read()
-            case.validate_response(answer, checks=CHECKS)
+            case.validate_response(answer, checks=checks_of(case))
 
 
 def test_every_answer_is_as_the_document_says(
@@ -125,6 +132,7 @@ def test_every_answer_is_as_the_document_says(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("role", list(Role))
 def test_every_answer_to_every_role_is_as_the_document_says(
     house: House, client: TestClient, operations: dict[str, Any], role: Role

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +13,11 @@ from tests.privacy_finetuner.api.town import Town, town_in
 
 from privacy_core.dp_events import Gaussian
 from privacy_core.guarantee import Guarantee
+from privacy_finetuner.api.app import create_app
+from privacy_finetuner.environment import EnvironmentConfig
 from privacy_finetuner.governance.accounts import scope_of
+from privacy_finetuner.operations.quarantine import digest_of
+from privacy_finetuner.service import Service
 from privacy_runtime.budget_store import Signature, charge_of
 from privacy_runtime.identity import LoginDelayed, LoginRefused, Role
 
@@ -195,3 +201,97 @@ def test_a_burst_of_looks_scans_once_a_second(house: Town, client: TestClient) -
     assert client.get(f"{BASE}/status", headers=headers).json()["last_scan"] == before
     house.clock.advance(0.6)
     assert client.get(f"{BASE}/status", headers=headers).json()["last_scan"] > before
+
+
+def test_asking_for_another_organisations_job_is_noted_and_seen(
+    house: Town, client: TestClient
+) -> None:
+    job, stranger = house.job(at="south"), house.member(Role.TRAINER)
+    foreign = [f"/api/v1/training/{job}", f"/api/v1/training/{job}/status"]
+    nobodys = "/api/v1/training/job_000000000000000000000000zz"
+    answers = [client.get(path, headers=stranger.headers) for path in [*foreign, *foreign, nobodys]]
+    assert [each.status_code for each in answers] == [404] * 5
+    assert len({each.json()["error"]["message"] for each in answers}) == 1
+
+    (alert,) = look(house, client)["alerts"]
+    assert (alert["rule"], alert["threat_type"]) == ("foreign_objects", "unauthorized_access")
+    assert alert["evidence_count"] == 4
+    assert look(house, client, at="south")["alerts"] == []  # whose it was is not said
+    assert alert["responses"][0]["outcome"] == "would_have"
+
+
+def test_an_object_that_nobody_has_is_a_typing_error(house: Town, client: TestClient) -> None:
+    lost = house.member(Role.TRAINER)
+    for n in range(6):
+        client.get(f"/api/v1/training/job_{n:026d}", headers=lost.headers)
+
+    assert look(house, client)["alerts"] == []
+
+
+def test_asking_for_another_organisations_users_is_seen(house: Town, client: TestClient) -> None:
+    victim, admin = house.member(Role.VIEWER, at="south"), house.member(Role.ADMIN)
+    for _ in range(4):
+        answer = client.get(f"/api/v1/users/{victim.id}", headers=admin.headers)
+        assert answer.status_code in {404, 405}
+        client.delete(f"/api/v1/users/{victim.id}/sessions", headers=admin.headers)
+
+    rules = [each["rule"] for each in look(house, client)["alerts"]]
+    assert rules == ["foreign_objects"]
+
+
+def test_probing_a_model_is_counted_and_seen(house: Town, client: TestClient) -> None:
+    analyst = house.member(Role.ANALYST)
+    for n in range(30):
+        body = {"model": "no/such/model", "prompt": f"The code of Ada Quill is {n:04d}"}
+        client.post("/api/v1/generate", json=body, headers=analyst.headers)
+
+    (alert,) = look(house, client)["alerts"]
+    assert (alert["rule"], alert["threat_type"]) == ("canary_probing", "model_inversion")
+    trail = client.get("/api/v1/audit-trail", headers=house.member(Role.ADMIN).headers)
+    assert "Quill" not in trail.text
+    assert "operations.questions" in trail.text
+
+
+def test_a_restrained_user_is_told_to_wait(house: Town, client: TestClient) -> None:
+    viewer = house.member(Role.VIEWER)
+    house.service.desks.restraints.restrain(
+        house.tenant("north"), viewer.id, by="u_1", reason="a drill"
+    )
+    answers = [client.get("/api/v1/training", headers=viewer.headers) for _ in range(8)]
+
+    assert [each.status_code for each in answers] == [200] * 6 + [429] * 2
+    house.clock.advance(1801)
+    assert house.service.desks.restraints.most_of(viewer.id) is None
+
+
+def test_records_that_are_set_aside_start_no_job(house: Town, client: TestClient) -> None:
+    path = house.service.homes.datasets / "notes.jsonl"
+    path.write_text('{"text": "a"}\n')
+    tenant, trainer = house.tenant("north"), house.member(Role.TRAINER)
+    quarantine = house.service.desks.quarantine
+    sha256 = digest_of(path)
+    quarantine.set_aside(tenant, sha256, by="u_1", reason="a drill")
+    body = {"model_name": "sample:model", "dataset_path": "notes.jsonl"}
+
+    def start() -> Any:
+        return client.post("/api/v1/training/start", json=body, headers=trainer.headers)
+
+    assert start().json()["error"]["code"] == "source_set_aside"
+    assert start().status_code == 409
+    quarantine.release(tenant, sha256, by="u_1", reason="it was meant")
+    assert start().status_code == 202
+
+
+def test_where_the_loop_runs_the_status_says_so(tmp_path: Path) -> None:
+    config = EnvironmentConfig(environment="testing")
+    assert config.security.enable_threat_detection
+    with Service.open(config, home=tmp_path / "home") as service:
+        with TestClient(create_app(service)):
+            monitor, waiting = service.desks.monitor, threading.Event()
+            for _ in range(200):
+                if monitor.last_scan is not None:
+                    break
+                waiting.wait(0.05)
+            assert monitor.is_running
+            assert monitor.last_scan is not None
+        assert not monitor.is_running

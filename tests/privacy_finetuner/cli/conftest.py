@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.planted import see
 from typer.testing import CliRunner
 
 from privacy_finetuner.cli.app import app
@@ -20,7 +21,9 @@ class Cli:
         self.runner = CliRunner()
 
     def __call__(self, *arguments: object) -> Any:
-        return self.runner.invoke(app, [str(argument) for argument in arguments])
+        result = self.runner.invoke(app, [str(argument) for argument in arguments])
+        see("stderr of a command", result.stderr)
+        return result
 
     def document(self, *arguments: object, code: int = 0) -> dict[str, Any]:
         result = self(*arguments, "--json")

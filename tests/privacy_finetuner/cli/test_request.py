@@ -5,13 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from privacy_finetuner.cli.request import (
-    Settings,
-    TrainRequest,
-    default_batch_size,
-    default_delta,
-)
+from privacy_finetuner.cli.request import Settings, TrainRequest
 from privacy_finetuner.errors import ConfigurationError
+from privacy_finetuner.training.sizes import default_batch_size, default_delta
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from privacy_finetuner.config import PrivacyConfig, TrainingConfig
 from privacy_finetuner.dashboard.frontier import frontier
 from privacy_finetuner.dashboard.job_views import fault_of
-from privacy_finetuner.dashboard.planning import Wish, preview, usual_batch, usual_delta
+from privacy_finetuner.dashboard.planning import Wish, preview
 from privacy_finetuner.jobs import EventKind, JobState
 from privacy_finetuner.training.plan import make_plan
 from privacy_runtime.identity import Role
@@ -40,11 +40,6 @@ def test_the_preview_is_the_plan_of_the_run() -> None:
     assert shown.plan is not None
     assert shown.plan.epsilon() <= 2.0
     assert shown.odds == pytest.approx(0.8808, abs=1e-3)
-
-
-def test_what_is_usual_follows_the_number_of_records() -> None:
-    assert [usual_batch(n) for n in (10, 2000, 100_000)] == [8, 125, 512]
-    assert [usual_delta(n) for n in (10, 2000, 1_000_000)] == [1e-5, 1e-5, 1e-7]
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ monitoring:
 
 UNUSED = {
     *("privacy.federated.enabled", "privacy.federated.aggregation_method"),
-    *("privacy.federated.min_clients", "security.automated_response"),
+    "privacy.federated.min_clients",
     *("scaling.enable_auto_scaling", "scaling.monitoring_interval"),
     *("scaling.enable_cost_optimization", "compliance.enable_real_time_monitoring"),
     "compliance.auto_remediation",

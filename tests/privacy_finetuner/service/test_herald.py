@@ -217,17 +217,11 @@ def alert(severity: Severity) -> Alert:
     )
 
 
-@pytest.mark.parametrize(
-    ("is_on", "least", "told"), [(True, 0.7, 2), (True, 0.25, 4), (False, 0.25, 0)]
-)
+@pytest.mark.parametrize(("is_on", "told"), [(True, 4), (False, 0)])
 def test_alerts_are_announced_as_the_configuration_says(
-    tmp_path: Path, is_on: bool, least: float, told: int
+    tmp_path: Path, is_on: bool, told: int
 ) -> None:
-    world = World(
-        tmp_path,
-        security={"alert_threshold": least},
-        monitoring={"alerts": {"threat_detection_enabled": is_on}},
-    )
+    world = World(tmp_path, monitoring={"alerts": {"threat_detection_enabled": is_on}})
     for severity in Severity:
         world.herald.alert(alert(severity))
         world.herald.alert(alert(severity))

@@ -49,7 +49,8 @@ class Settings(Body):
     preserve_structure: bool = True
     names: bool = Field(default=True, description="Whether names are looked for with a model.")
     locales: Annotated[
-        list[Annotated[str, Field(min_length=2, max_length=8)]] | None,
+        list[Annotated[str, Field(max_length=8, pattern=r"^([A-Za-z]{2,5}[-_])?[A-Za-z]{2}$")]]
+        | None,
         Field(default=None, min_length=1, max_length=60),
     ]
     allow: Values = Field(default_factory=list)

@@ -49,6 +49,12 @@ class AlertAnswer(Answer):
         description="Entries of the audit trail by number, accounts, jobs: at most 20."
     )
     evidence_count: int
+    confidence: float = Field(
+        description="That what the alert says is so, in [0, 1]; 1 where the evidence is a fact."
+    )
+    responses: list[dict[str, str]] = Field(
+        description="What was done about it, or would have been where responses are off."
+    )
     status: str = Field(examples=["open"], description="open, acknowledged or resolved")
     closed_at: datetime | None
     closed_by: str | None
@@ -68,6 +74,8 @@ class AlertAnswer(Answer):
             rule=alert.rule,
             evidence=[dict(each) for each in alert.evidence],
             evidence_count=alert.count,
+            confidence=alert.confidence,
+            responses=[dict(each) for each in alert.responses],
             status=kept.status,
             closed_at=kept.closed_at,
             closed_by=kept.closed_by,

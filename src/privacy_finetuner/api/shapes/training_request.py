@@ -50,12 +50,17 @@ class PrivacyFields(Body):
 class TrainingFields(Body):
     """How to train: public choices, none of which weakens the guarantee.
 
-    What is left out has the default of `PrivateTrainer.train`.
+    What is left out has the default of `PrivateTrainer.train`, but for the size of a batch.
     """
 
     epochs: Annotated[Above | None, Field(examples=[3])] = None
     batch_size: Annotated[
-        Count | None, Field(examples=[16], description="Expected size of the Poisson batches.")
+        Count | None,
+        Field(
+            examples=[16],
+            description="Expected size of the Poisson batches. Left out: a sixteenth of the "
+            "records, within 8 and 512.",
+        ),
     ] = None
     learning_rate: Annotated[Above | Literal["auto"] | None, Field(examples=[3e-5])] = None
     max_grad_norm: Annotated[float | None, Field(ge=GRAD_NORM_LEAST)] = None

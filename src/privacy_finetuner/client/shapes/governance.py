@@ -28,6 +28,8 @@ class Alert:
     Attributes:
         status: `open`, `acknowledged` or `resolved`.
         evidence: entries of the audit trail by number, accounts, jobs.
+        confidence: that what the alert says is so, in [0, 1].
+        responses: what was done about it, or would have been.
     """
 
     alert_id: str
@@ -39,6 +41,8 @@ class Alert:
     rule: str
     evidence: tuple[Mapping[str, Any], ...]
     evidence_count: int
+    confidence: float
+    responses: tuple[Mapping[str, str], ...]
     status: str
     closed_at: datetime | None
     closed_by: str | None

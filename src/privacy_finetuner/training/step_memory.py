@@ -39,8 +39,11 @@ from privacy_finetuner.training.plan import DPTrainingPlan
 from privacy_finetuner.training.update import Update
 
 _GB: Final = 10**9
-# Part of the limit that is left free: allocators leave gaps, and noise takes a few MiB of scratch.
+# Part of the limit that is left free: noise takes a few MiB of scratch, and so do checkpoints.
 _HEADROOM: Final = 0.05
+# What micro-batches of many shapes leave between them, as a part of what one micro-batch adds: the
+# measured ones have all one shape, and an allocator that keeps what was freed finds it again.
+_GAPS: Final = 0.25
 
 
 class PeakMeter(Protocol):
@@ -142,7 +145,7 @@ class Sizing:
         self._device = device
         self._meter = meter
         self.peak_bytes = 0
-        """The peak of the largest micro-batch that was tried."""
+        """What the largest micro-batch that was tried takes, gaps included."""
 
     def fitting_tokens(self, *, room_bytes: int, length: int, wanted: int) -> int:
         """The most tokens, at most `wanted`, whose micro-batch stays within a room; 0 for none.
@@ -160,14 +163,13 @@ class Sizing:
         before = self._meter.peak_bytes()
         fitting, examples = 0, 1
         while True:
-            self.peak_bytes = max(
-                self._measure(examples, length), self._measure(examples * length, 1)
-            )
+            measured = max(self._measure(examples, length), self._measure(examples * length, 1))
+            grown = max(measured - before, 0)
+            self.peak_bytes = measured + int(_GAPS * grown)
             if self.peak_bytes > limit:
                 return fitting
             fitting = min(examples * length, wanted)
-            next_peak = self.peak_bytes + max(self.peak_bytes - before, 0)
-            if fitting == wanted or next_peak > limit:
+            if fitting == wanted or measured + (1 + 2 * _GAPS) * grown > limit:
                 return fitting
             examples *= 2
 

@@ -16,12 +16,18 @@ from typing import Any, Final
 import hvac  # type: ignore[import-untyped]  # it ships no types
 import requests
 from hvac import exceptions
+from requests.adapters import HTTPAdapter
+from urllib3 import Retry
 
 from privacy_runtime.keys.contract import Wrapping, WrappingKey, require_secret
 from privacy_runtime.keys.errors import KeyringRefused, KeyringUnavailable, UnknownWrapping
 from privacy_runtime.secret import Secret
 
 _PREFIX: Final = "vault:v"
+_CONNECTIONS: Final = 32
+# Only where no connection came about: then Vault has not seen the request, and a rotation is not
+# made twice.
+_RETRIES: Final = Retry(total=3, connect=3, read=0, redirect=0, status=0, backoff_factor=0.1)
 
 
 class VaultKeyring:
@@ -49,7 +55,10 @@ class VaultKeyring:
         self._where = f"transit key {name!r}"
         self._name = name
         self._mount = mount
-        client = hvac.Client(url=address, token=token.reveal(), timeout=timeout_s)
+        session = requests.Session()
+        for scheme in ("https://", "http://"):
+            session.mount(scheme, HTTPAdapter(pool_maxsize=_CONNECTIONS, max_retries=_RETRIES))
+        client = hvac.Client(url=address, token=token.reveal(), timeout=timeout_s, session=session)
         self._transit: Any = client.secrets.transit
 
     def known(self) -> list[WrappingKey]:

@@ -225,9 +225,9 @@ class Scales:
 @pytest.mark.parametrize(
     ("scales", "tokens"),
     [
-        ({"fixed": 1000, "token": 10, "example": 0}, 512),  # 1000 + 5120 < 9500 < 1000 + 10240
+        ({"fixed": 1000, "token": 10, "example": 0}, 512),  # 1000 + 5120 x 1.25 < 9500
         ({"fixed": 1000, "token": 1, "example": 0}, 2000),  # all that was wanted
-        ({"fixed": 1000, "token": 10, "example": 50}, 128),  # many short examples are dearer
+        ({"fixed": 1000, "token": 10, "example": 50}, 64),  # many short examples are dearer
         ({"fixed": 9400, "token": 10, "example": 0}, 0),  # not even one example
     ],
 )

@@ -106,11 +106,17 @@ class Transit(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
+class Server(ThreadingHTTPServer):
+    """One that sixteen threads may call at once: the standard queue holds five connections."""
+
+    request_queue_size = 64
+
+
 @pytest.fixture
 def vault() -> Iterator[str]:
     Transit.keys[:] = [os.urandom(32)]
     Transit.down = False
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Transit)
+    server = Server(("127.0.0.1", 0), Transit)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{server.server_address[1]}"

@@ -1,0 +1,1 @@
+"""The command `federated-dp-llm`."""

@@ -1,0 +1,1 @@
+"""A federation of three nodes on one machine, with invented records."""

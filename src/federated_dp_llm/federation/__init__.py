@@ -1,0 +1,1 @@
+"""How router and nodes talk: messages, clients, signed terms."""

@@ -1,0 +1,1 @@
+"""The plain gateway: OpenAI-compatible requests, forwarded at a durable price."""

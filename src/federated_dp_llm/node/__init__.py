@@ -1,0 +1,1 @@
+"""A node: its model, its records, its patients' ledgers."""

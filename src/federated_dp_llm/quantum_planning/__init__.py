@@ -1,0 +1,1 @@
+"""Assigning batches of tasks to nodes: one model, several named solvers."""

@@ -1,0 +1,1 @@
+"""Which nodes answer, and how an answer is made of what they say."""

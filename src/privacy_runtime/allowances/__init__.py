@@ -1,0 +1,1 @@
+"""Allowances: whole-numbered amounts of many accounts, debited durably before they are used."""

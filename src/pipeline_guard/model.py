@@ -108,6 +108,20 @@ class Moment:
     monotonic_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often a kind of check is looked at, and how many bad looks confirm its fault.
+
+    Some looks find a fact: a process that ended, a step that did not come within its limit, bytes
+    that are not what was written. A second look at a fact says nothing new, so a kind may name its
+    own pace: `pace: ClassVar[Pace]` of a probe. It stands above `defaults`, and below what a check
+    says itself.
+    """
+
+    interval_s: float
+    for_: int = 1
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
     """What one look of a probe found.

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).parents[2]
 MODULES = sorted((ROOT / "src").rglob("*.py"))
@@ -24,39 +23,41 @@ HYPE = re.compile(
 MOST_LINES = 400
 
 
-def _name(path: Path) -> str:
-    return str(path.relative_to(ROOT / "src"))
+def _trees() -> Iterator[tuple[str, ast.Module]]:
+    for path in MODULES:
+        yield str(path.relative_to(ROOT / "src")), ast.parse(path.read_text())
 
 
-@pytest.mark.parametrize("path", MODULES, ids=_name)
-def test_a_module_is_a_noun_and_fits_a_reader(path: Path) -> None:
-    lines = len(path.read_text().splitlines())
+def test_a_module_is_a_noun_and_fits_a_reader() -> None:
+    lengths = {path: len(path.read_text().splitlines()) for path in MODULES}
 
-    assert not ADJECTIVES.search(path.stem)
-    assert lines <= MOST_LINES, "split it: see docs/decisions/0002-limits.md"
-
-
-@pytest.mark.parametrize("path", MODULES, ids=_name)
-def test_a_class_says_what_it_is_not_that_it_manages(path: Path) -> None:
-    tree = ast.parse(path.read_text())
-    classes = [node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
-
-    assert [c for c in classes if EMPTY_ROLES.search(c) and c not in DOCUMENTED_ROLES] == []
+    assert [str(path) for path in MODULES if ADJECTIVES.search(path.stem)] == []
+    # Split it: see docs/decisions/0002-limits.md.
+    assert [str(path) for path, lines in lengths.items() if lines > MOST_LINES] == []
 
 
-@pytest.mark.parametrize("path", MODULES, ids=_name)
-def test_public_things_are_documented(path: Path) -> None:
-    tree = ast.parse(path.read_text())
-    public = [
-        node
-        for node in tree.body
-        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
-    ]
+def test_classes_say_what_they_are_and_public_things_are_documented() -> None:
+    managers, silent = [], []
+    for name, tree in _trees():
+        classes = [node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+        managers += [
+            f"{name}: {c}" for c in classes if EMPTY_ROLES.search(c) and c not in DOCUMENTED_ROLES
+        ]
+        if not name.endswith("__main__.py") and not ast.get_docstring(tree):
+            silent.append(name)
+        silent += [
+            f"{name}: {node.name}"
+            for node in tree.body
+            if isinstance(node, ast.FunctionDef | ast.ClassDef)
+            and not node.name.startswith("_")
+            and not ast.get_docstring(node)
+        ]
 
-    assert path.stem == "__main__" or ast.get_docstring(tree)
-    assert [node.name for node in public if not ast.get_docstring(node)] == []
+    assert managers == []
+    assert silent == []
 
 
-@pytest.mark.parametrize("path", [*MODULES, *PROSE], ids=str)
-def test_prose_is_plain(path: Path) -> None:
-    assert not HYPE.search(path.read_text())
+def test_prose_is_plain() -> None:
+    found = {str(path): HYPE.search(path.read_text()) for path in [*MODULES, *PROSE]}
+
+    assert {path: hit[0] for path, hit in found.items() if hit} == {}

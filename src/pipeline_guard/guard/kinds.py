@@ -1,20 +1,25 @@
 """Which probes, remedies and gates there are: the guard's own, and those that our products bring.
 
 A product's are found by entry points of this distribution, and imported when a configuration names
-them. Those of other distributions are not loaded: they are code that runs with the guard's rights.
+them. Those of other distributions are code that runs with the guard's rights: they are let in by
+name, in the environment of the guard and not in a file that it reads:
+`PIPELINE_GUARD_PLUGINS=acme-probes,acme-remedies`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Collection, Iterator, Mapping
 from importlib import metadata
 from typing import Final
 
 from pipeline_guard.config import Registries
+from pipeline_guard.errors import ConfigurationError
 from pipeline_guard.probes import PROBES
 from pipeline_guard.remedies import REMEDIES
 
 _OURS: Final = "privacy-finetuner"
+ALLOWED_VARIABLE: Final = "PIPELINE_GUARD_PLUGINS"
 
 
 class Kinds(Mapping[str, type]):
@@ -22,16 +27,25 @@ class Kinds(Mapping[str, type]):
 
     Args:
         group: of the entry points.
-        own: what is there already; an entry point of the same name does not replace it.
+        own: what is there already.
+        allowed: other distributions whose entry points may be loaded.
+
+    Raises:
+        ConfigurationError: two are of one name; nothing was loaded.
     """
 
-    def __init__(self, group: str, own: Mapping[str, type]) -> None:
+    def __init__(self, group: str, own: Mapping[str, type], allowed: Collection[str] = ()) -> None:
         self._own = own
-        self._points = {
-            point.name: point
-            for point in metadata.entry_points(group=group)
-            if point.name not in own and point.dist is not None and point.dist.name == _OURS
-        }
+        self._points: dict[str, metadata.EntryPoint] = {}
+        for point in metadata.entry_points(group=group):
+            if point.dist is None or point.dist.name not in (_OURS, *allowed):
+                continue
+            if point.name in own or point.name in self._points:
+                raise ConfigurationError(
+                    f"{group}: {point.name!r} of {point.dist.name} is taken; nothing was loaded",
+                    {"group": group, "name": point.name, "distribution": point.dist.name},
+                )
+            self._points[point.name] = point
 
     def __getitem__(self, name: str) -> type:
         if name in self._own:
@@ -49,10 +63,18 @@ class Kinds(Mapping[str, type]):
         return len(self._own) + len(self._points)
 
 
-def registries() -> Registries:
-    """Every kind that a configuration may name."""
+def registries(allowed: Collection[str] | None = None) -> Registries:
+    """Every kind that a configuration may name.
+
+    Args:
+        allowed: other distributions whose plugins may be loaded; none: those that the environment
+            variable names.
+    """
+    if allowed is None:
+        said = os.environ.get(ALLOWED_VARIABLE, "").split(",")
+        allowed = [name.strip() for name in said if name.strip()]
     return Registries(
-        Kinds("pipeline_guard.probes", PROBES),
-        Kinds("pipeline_guard.remedies", REMEDIES),
-        Kinds("pipeline_guard.gates", {}),
+        Kinds("pipeline_guard.probes", PROBES, allowed),
+        Kinds("pipeline_guard.remedies", REMEDIES, allowed),
+        Kinds("pipeline_guard.gates", {}, allowed),
     )

@@ -22,7 +22,7 @@ from pipeline_guard.config import (
     build,
 )
 from pipeline_guard.errors import ConfigurationError
-from pipeline_guard.model import Component, Fault, Probe, Remedy, component_of
+from pipeline_guard.model import Component, Fault, Pace, Probe, Remedy, component_of
 
 if TYPE_CHECKING:
     from pipeline_guard.probes.inputs import MetricReader
@@ -163,7 +163,8 @@ def _bound(probe: Probe, check: CheckSettings, metrics: MetricReader | None) -> 
 def as_check(settings: CheckSettings, config: GuardConfig, probe: Probe) -> Check:
     """A check with what the defaults add to it."""
     defaults = config.defaults
-    for_ = settings.for_ or defaults.for_
+    pace: Pace | None = getattr(type(probe), "pace", None)
+    for_ = settings.for_ or (pace.for_ if pace else defaults.for_)
     return Check(
         id=settings.id,
         subject=Subject(
@@ -174,10 +175,10 @@ def as_check(settings: CheckSettings, config: GuardConfig, probe: Probe) -> Chec
         ),
         rule=Rule(
             for_=for_,
-            of=max(for_, settings.of or defaults.of or for_),
+            of=max(for_, settings.of or (for_ if pace else defaults.of) or for_),
             clear_after=settings.clear_after or defaults.clear_after,
         ),
-        interval_s=settings.interval_s or defaults.interval_s,
+        interval_s=settings.interval_s or (pace.interval_s if pace else defaults.interval_s),
         timeout_s=settings.timeout_s or defaults.timeout_s,
         probe=probe,
     )

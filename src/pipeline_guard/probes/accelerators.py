@@ -15,10 +15,10 @@ import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pipeline_guard.config.values import POSITIVE, Within
-from pipeline_guard.model import Fault, Moment, Reading
+from pipeline_guard.model import Fault, Moment, Pace, Reading
 from pipeline_guard.probes.inputs import Patience, asked, critical, ok, unknown, warning
 
 Share = Annotated[float, Within(0, 1)]
@@ -105,6 +105,8 @@ class XidProbe:
         ignored: numbers that are passed over.
         answer_s: the log must answer within this time.
     """
+
+    pace: ClassVar[Pace] = Pace(5.0)
 
     source: Literal["kmsg", "journal", "file"] = "kmsg"
     path: Path = _KMSG

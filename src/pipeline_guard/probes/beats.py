@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pipeline_guard.config.values import POSITIVE, Automatic, Within
 from pipeline_guard.heartbeat import Ended, Pulse, read_pulse
-from pipeline_guard.model import Fault, Moment, Reading
+from pipeline_guard.model import Fault, Moment, Pace, Reading
 from pipeline_guard.probes.inputs import (
     Patience,
     asked,
@@ -54,6 +54,8 @@ class HeartbeatProbe:
             day of both machines is compared instead of their monotonic clocks.
         answer_s: the file system must answer within this time.
     """
+
+    pace: ClassVar[Pace] = Pace(1.0)
 
     path: Path
     sections_s: Mapping[str, float | Automatic] = field(default_factory=dict)

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, ClassVar, Final
 
 from pipeline_guard.config.values import Within
-from pipeline_guard.model import Fault, Moment, Reading
+from pipeline_guard.model import Fault, Moment, Pace, Reading
 from pipeline_guard.probes.inputs import critical, ok, refused, unknown, why
 from pipeline_guard.processes import Ending, ProcessName, boot_id, ending_of, read_pid_file
 
@@ -51,6 +51,8 @@ class ProcessProbe:
         watch_s: a look waits so long for the end; give the check a longer timeout.
         groups: where control groups are; only tests name another folder.
     """
+
+    pace: ClassVar[Pace] = Pace(1.0)
 
     pid_file: Path
     may_end: bool = True

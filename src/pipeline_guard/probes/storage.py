@@ -8,12 +8,12 @@ import os
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pipeline_guard import checkpoints
 from pipeline_guard.checkpoints import Verification
 from pipeline_guard.config.values import POSITIVE, Within
-from pipeline_guard.model import Fault, Moment, Reading
+from pipeline_guard.model import Fault, Moment, Pace, Reading
 from pipeline_guard.probes.inputs import (
     Patience,
     StillWaiting,
@@ -54,6 +54,8 @@ class DiskProbe:
         learn_s: no forecast from less than this.
         answer_s: the file system must answer within this time.
     """
+
+    pace: ClassVar[Pace] = Pace(10.0)
 
     path: Path
     warn_s: Span = 3_600.0
@@ -142,6 +144,8 @@ class FreshnessProbe:
         answer_s: the file system must answer within this time.
     """
 
+    pace: ClassVar[Pace] = Pace(10.0)
+
     path: Path
     crit_s: Span
     warn_s: Span | None = None
@@ -220,6 +224,8 @@ class CheckpointProbe:
         answer_s: a look waits so long for a reading that is under way.
         read_s: a reading that takes longer is unknown.
     """
+
+    pace: ClassVar[Pace] = Pace(10.0)
 
     run: Path
     pattern: str = "checkpoint-*"

@@ -43,7 +43,7 @@ class Distribution(metadata.Distribution):
             "entry_points.txt": f"[pipeline_guard.probes]\n{self.probe} = {__name__}:Foreign\n",
         }.get(filename)
 
-    def locate_file(self, path: object) -> Path:  # type: ignore[override]
+    def locate_file(self, path: object) -> Path:
         return self.folder / str(path)
 
 

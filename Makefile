@@ -9,8 +9,9 @@ OUTPUT ?= demo-output
 HOME_DIR ?= privacy-finetuner-home
 
 # Two processes with one thread each beat one process with two threads on small models, and
-# nobody's cores are oversubscribed.
-TEST_ENV := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
+# nobody's cores are oversubscribed. Tests start hundreds of processes: none should compile all
+# sources again, even where the machine says that no bytecode is written.
+TEST_ENV := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false PYTHONDONTWRITEBYTECODE=
 PYTEST := $(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help

@@ -38,7 +38,13 @@ KNOWN: Final = {
 }
 """Tests whose lines may hold a secret, and why."""
 _SHORTEST: Final = 12
-_OURS: Final = ("privacy_finetuner", "privacy_runtime", "privacy_core", "pipeline_guard")
+_OURS: Final = (
+    "privacy_finetuner",
+    "privacy_runtime",
+    "privacy_core",
+    "pipeline_guard",
+    "federated_dp_llm",
+)
 _MOST_LINES: Final = 5_000
 _MOST_SECRETS: Final = 500
 
@@ -103,14 +109,14 @@ def no_secret_is_logged(request: pytest.FixtureRequest) -> Iterator[Planted]:
     planted.secrets.extend(before)
     handler = _Entrance(planted.records, _MOST_LINES + 1, None)
     loggers = [logging.getLogger(name) for name in _OURS]
-    root, level = logging.getLogger(), logging.getLogger().level
-    root.setLevel(min(level, logging.INFO))
-    for each in loggers:
+    levels = [each.level for each in loggers]
+    for each in loggers:  # and not the root: SQLAlchemy, for one, would then write every statement
+        each.setLevel(min(each.getEffectiveLevel(), logging.INFO))
         each.addHandler(handler)
     yield planted
-    for each in loggers:
+    for each, level in zip(loggers, levels, strict=True):
         each.removeHandler(handler)
-    root.setLevel(level)
+        each.setLevel(level)
     sections = getattr(request.node, "_report_sections", ())
     planted.said += [("stderr", text) for _, place, text in sections if place == "stderr"]
     folder = request.node.funcargs.get("tmp_path")

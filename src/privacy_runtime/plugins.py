@@ -37,6 +37,7 @@ GROUPS: Final = (
     "privacy_finetuner.algorithms",
     "pipeline_guard.probes",
     "pipeline_guard.remedies",
+    "federated_dp_llm.solvers",
     "federated_dp_llm.strategies",
 )
 

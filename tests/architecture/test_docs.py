@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -71,9 +72,35 @@ SHELL = sorted(
 )
 
 
-def _runs(block: Block) -> Any:
-    marks = [pytest.mark.slow] if block.marker == "run: slow" else []
-    return pytest.param(block, marks=marks, id=block.name)
+def _runs() -> list[Any]:
+    """A page's blocks run one after the other in one process; slow ones each in their own."""
+    together: dict[str, list[Block]] = {}
+    for block in PYTHON:
+        is_slow = block.marker == "run: slow"
+        name = block.name if is_slow else str(block.page.relative_to(ROOT))
+        together.setdefault(name, []).append(block)
+    return [
+        pytest.param(
+            blocks, id=name, marks=[pytest.mark.slow] if blocks[0].marker == "run: slow" else []
+        )
+        for name, blocks in together.items()
+    ]
+
+
+# Each block is a program of its own, in a folder of its own; only the imports are shared.
+ONE_BY_ONE = """
+import contextlib, io, json, os, pathlib, runpy, sys, traceback
+
+for folder in map(pathlib.Path, sys.argv[1:]):
+    os.chdir(folder)
+    said, wrong = io.StringIO(), ""
+    with contextlib.redirect_stdout(said):
+        try:
+            runpy.run_path("block.py", run_name="__main__")
+        except BaseException:
+            wrong = traceback.format_exc()
+    (folder / "outcome.json").write_text(json.dumps([said.getvalue(), wrong]))
+"""
 
 
 @pytest.mark.parametrize("block", PYTHON, ids=lambda block: block.name)
@@ -83,20 +110,25 @@ def test_every_python_block_compiles_and_says_whether_it_runs(block: Block) -> N
     assert block.marker in {"run", "run: slow"}
 
 
-@pytest.mark.parametrize("block", [_runs(block) for block in PYTHON])
-def test_every_python_block_runs_as_it_stands(block: Block, tmp_path: Path) -> None:
+@pytest.mark.parametrize("blocks", _runs())
+def test_every_python_block_runs_as_it_stands(blocks: list[Block], tmp_path: Path) -> None:
+    folders = [tmp_path / str(block.number) for block in blocks]
+    for folder, block in zip(folders, blocks, strict=True):
+        folder.mkdir()
+        (folder / "block.py").write_text(block.text)
     done = subprocess.run(
-        [sys.executable, "-c", block.text],
-        cwd=tmp_path,
+        [sys.executable, "-c", ONE_BY_ONE, *map(str, folders)],
         capture_output=True,
         text=True,
         timeout=600,
         check=False,
         env={**os.environ, "HF_HUB_OFFLINE": "1"},
     )
-
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.strip()
+    for folder, block in zip(folders, blocks, strict=True):
+        said, wrong = json.loads((folder / "outcome.json").read_text())
+        assert not wrong, f"{block.name}: {wrong[-2000:]}"
+        assert said.strip(), f"{block.name} prints nothing"
 
 
 def _command(words: list[str]) -> tuple[Any, list[str]]:

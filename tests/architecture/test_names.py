@@ -16,7 +16,9 @@ ADJECTIVES = re.compile(
     r"improved|new|utils?|helpers?|misc|common)(_|$)|_(v\d+|utils?|final|enhanced)$"
 )
 EMPTY_ROLES = re.compile(r"(Manager|Engine|Orchestrator|Handler|Helper|Utils?)$")
-DOCUMENTED_ROLES = frozenset({"ConfigManager", "PipelineOrchestrator", "TestOrchestrator"})
+DOCUMENTED_ROLES = frozenset(
+    {"ConfigManager", "PipelineOrchestrator", "SecurityManager", "TestOrchestrator"}
+)
 HYPE = re.compile(
     r"\b(comprehensive|advanced|robust|revolutionary|enterprise-grade|production-ready)\b", re.I
 )

@@ -30,14 +30,15 @@ class Message(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Base of all messages."""
 
 
-class NodeCard(Message):
+class NodeCard(Message, frozen=True):
     """What a node says of itself, to anybody.
 
     Attributes:
         slots: how many records it offers to one answer, at most: a constant of its configuration.
         weights: SHA-256 of the model's weights: logits of different weights cannot be added.
         tokenizer: SHA-256 of the tokenizer.
-        modes: of "logits" (private text), "votes" (labels and consensus), "public".
+        modes: of "logits" (private text), "votes" (labels and consensus), "public", "masked" (its
+            sums are right only added over the whole group).
         cohorts: the consent cohorts that it answers for.
     """
 
@@ -54,7 +55,7 @@ class NodeCard(Message):
     end_tokens: tuple[int, ...] = ()
 
 
-class Terms(Message):
+class Terms(Message, frozen=True):
     """What the router promises for one answer, signed by it. The node prices its records by it.
 
     Attributes:
@@ -62,6 +63,7 @@ class Terms(Message):
         node_id: whom it is for, so that it cannot be replayed elsewhere.
         slots: of all nodes together.
         slots_here: of this node, empty ones included.
+        max_tokens: 0 where nothing but votes is asked for.
         vote_rho: price of the votes that may be asked for besides; 0: none.
         prompt_digest: SHA-256 of the prompt's UTF-8, hexadecimal.
         issued_at: seconds of the epoch, by the router's clock.
@@ -87,7 +89,7 @@ class Terms(Message):
     expires_at: float
 
 
-class OpenSession(Message):
+class OpenSession(Message, frozen=True):
     """Open a session. `signature`: Ed25519 over the MessagePack of the terms, as `terms` holds it.
 
     `terms` is encoded, so that what is verified is what was signed.
@@ -99,13 +101,13 @@ class OpenSession(Message):
     prompt: str
 
 
-class SessionOpened(Message):
+class SessionOpened(Message, frozen=True):
     """The session stands; the node's records are charged. Says nothing about how many there are."""
 
     handle: str
 
 
-class PublicAsk(Message):
+class PublicAsk(Message, frozen=True):
     """Continue a prompt without any record. `released`: the tokens after the prompt so far."""
 
     prompt: str
@@ -113,10 +115,10 @@ class PublicAsk(Message):
     draft: int
     candidates: int
     reach_logits: float
-    """2 C / s: tokens so far below the k-th logit are reached by no set of records."""
+    """2 C / s: no single record brings a token that is further below the k-th logit into the k."""
 
 
-class PublicDraft(Message):
+class PublicDraft(Message, frozen=True):
     """Greedy public continuation, with the public logits at each of its positions and after it.
 
     Attributes:
@@ -132,8 +134,10 @@ class PublicDraft(Message):
     """The draft as text, for answers that are public."""
 
 
-class Step(Message):
+class Step(Message, frozen=True):
     """Score a draft. `released`: all tokens released so far; the node checks that they continue.
+
+    May be repeated unchanged; else at least one token was released since.
 
     `candidates` and `logits` as in `PublicDraft`: the node clips differences to *these* logits,
     whether or not it would have computed the same.
@@ -146,30 +150,31 @@ class Step(Message):
     logits: tuple[bytes, ...]
 
 
-class StepSums(Message):
+class StepSums(Message, frozen=True):
     """Sums over the node's slots: L + 1 byte strings of little-endian int32, one a candidate.
 
-    In steps of clip / GRID (`privacy_core.decoding.terms`). At most slots_here * GRID in size.
+    In steps of clip / GRID (`privacy_core.decoding.terms`). At most slots_here * GRID in size,
+    unless masked.
     """
 
     sums: tuple[bytes, ...]
 
 
-class VoteAsk(Message):
-    """Let each record vote for one of the options (a label), or yes or no to an answer."""
+class VoteAsk(Message, frozen=True):
+    """Let each record vote for one of the options: labels, or yes and no to an answer. Once."""
 
     handle: str
     question: str
     options: tuple[str, ...]
 
 
-class VoteCounts(Message):
+class VoteCounts(Message, frozen=True):
     """How many records chose each option; each record chose at most one. Private: noise follows."""
 
     counts: tuple[int, ...]
 
 
-class Commit(Message):
+class Commit(Message, frozen=True):
     """The answer is over: so many tokens were released, and votes or none.
 
     The node charges what was released, never less than it has seen released in `Step`.
@@ -180,11 +185,11 @@ class Commit(Message):
     voted: bool
 
 
-class Committed(Message):
+class Committed(Message, frozen=True):
     """The node's ledgers are settled."""
 
 
-class Refusal(Message):
+class Refusal(Message, frozen=True):
     """Why a node did not do it; never anything about a record."""
 
     code: str

@@ -1,1 +1,1 @@
-"""What the router shows of itself."""
+"""What is measured, and how it is shown."""

@@ -68,7 +68,8 @@ class Allowances(Protocol):
         Raises:
             AllowanceExhausted: at least one account has no room; names them; nothing was held.
             UnknownAccount: nothing was held.
-            KeyReused: the key held other debits before; nothing was held.
+            KeyReused: the key held other debits before, or its reservation has ended: a second
+                answer under it would be unpaid. Nothing was held.
         """
         ...
 
@@ -76,6 +77,9 @@ class Allowances(Protocol):
         """Hold the amounts of those accounts that have room; return these accounts.
 
         An account that is not open has no room. The same key returns the same accounts.
+
+        Raises:
+            KeyReused: as `reserve`.
         """
         ...
 
@@ -89,6 +93,7 @@ class Allowances(Protocol):
 
         Raises:
             UnknownReservation: there is none, or it ended at its deadline with all of it spent.
+            KeyReused: it was settled with other amounts.
             InvalidAmount: more than was held; nothing was changed.
         """
         ...

@@ -1,4 +1,4 @@
-"""What the router's budgets are."""
+"""Budgets of a cohort of records and of those who ask about it."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class PottsAnnealing:
         cold: the last one, in the same unit.
         pressure: what it costs to exceed a capacity by an average task, in average spreads.
         matching: the share of sweeps that are matchings.
-        longest: sweeps of one cooling; with time for more, it starts again.
+        longest: sweeps of one cooling, times the tasks; with time for more, it starts again.
         patience: coolings in a row that find nothing better before it stops early.
     """
 
@@ -61,8 +61,8 @@ class PottsAnnealing:
     cold: float = 0.025
     pressure: float = 0.85
     matching: float = 0.8
-    longest: int = 1_000
-    patience: int = 5
+    longest: int = 10
+    patience: int = 20
 
     def solve(self, problem: AssignmentProblem, limits: Limits) -> Found:
         """Anneal; the time limit holds to within a sweep and a descent."""
@@ -85,7 +85,7 @@ class PottsAnnealing:
                 descend(last, rounds=_ROUNDS)
                 best.keep(last)
             stale = 0 if best.score < before else stale + 1
-            if count < self.longest:
+            if count < self.longest * len(problem.tasks):
                 break
         return Found(places_T=best.places_T, sweeps=done)
 
@@ -102,7 +102,8 @@ class PottsAnnealing:
         smallest = min((row.mean() for row in placement.demands_RT), default=1.0)
         placement.penalty = self.pressure * float(spread_T.mean()) / max(smallest, 1e-12)
         hot, cold = self.hot * float(np.median(spread_T)), self.cold * float(np.median(spread_T))
-        total = min(asked or self.longest, self.longest)
+        longest = self.longest * len(placement.places_T)
+        total = min(asked or longest, longest)
         given_s, count = limits.left_s, 0
         while count < total and limits.left_s > 0:
             gone_s = given_s - limits.left_s

@@ -9,6 +9,8 @@ PrivacyError
     +-- NodeRefused            a node refused a request or broke the protocol
     +-- NodeUnavailable        a node, or enough of them, cannot be reached
     +-- Overloaded             more is asked than can be answered; come back later
+    +-- SolverUnavailable      a solver needs what is not installed (quantum_planning.solver)
+    +-- SolverUnsuitable       a solver cannot solve a problem of this kind or size
 """
 
 from __future__ import annotations

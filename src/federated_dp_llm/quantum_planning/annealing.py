@@ -33,8 +33,12 @@ from federated_dp_llm.quantum_planning.solver import Found, Limits
 
 _WARM_UP: Final = 4
 """Sweeps at the highest temperature, by which the rest of the time is measured out."""
-_SHARE: Final = 0.88
-"""Of the time that is left, for sweeps; the rest is for the descent, and for a slower machine."""
+_SHARE: Final = 1.05
+"""Of the time that is left, at the pace of the warm-up; colder sweeps move less and are faster."""
+_BEHIND: Final = 0.1
+"""By so much of the whole a machine may be behind before it skips temperatures."""
+_INSISTENCE: Final = 3.0
+"""By which the pressure grows while nothing fits."""
 _ROUNDS: Final = 200
 
 
@@ -43,7 +47,7 @@ class PottsAnnealing:
     """Anneals for as long as it may, or for a number of sweeps.
 
     Guarantee: the same problem, seed and sweeps give the same placement, on one version of numpy,
-    if time does not run short (then it cools faster than the sweeps say). It never returns a
+    if time does not run short (then it skips temperatures). It never returns a
     placement worse than the greedy one: if the greedy one fits, so does the result, and it costs
     no more.
 
@@ -74,17 +78,19 @@ class PottsAnnealing:
         descend(placement, rounds=_ROUNDS)
         best.keep(placement)
         chance = _Chance(limits.seed)
-        done = stale = 0
+        done, stale, pressure = 0, 0, self.pressure
         while limits.left_s > 0 and done != limits.sweeps and stale < self.patience:
             before = best.score
             asked = None if limits.sweeps is None else limits.sweeps - done
-            count = self._cool(placement, best, chance, limits, asked)
+            count = self._cool(placement, best, chance, limits, asked, pressure)
             done += count
             for places_T in (best.places_T, placement.places_T):
                 last = Placement(problem, places_T, steep_penalty(problem))
                 descend(last, rounds=_ROUNDS)
                 best.keep(last)
             stale = 0 if best.score < before else stale + 1
+            if best.score[0] > 0:
+                pressure *= _INSISTENCE
             if count < self.longest * len(problem.tasks):
                 break
         return Found(places_T=best.places_T, sweeps=done)
@@ -96,11 +102,12 @@ class PottsAnnealing:
         chance: _Chance,
         limits: Limits,
         asked: int | None,
+        pressure: float,
     ) -> int:
         """One cooling; returns the sweeps."""
         spread_T = np.ptp(placement.problem.costs_TN, axis=1) + _ties(placement.problem)
         smallest = min((row.mean() for row in placement.demands_RT), default=1.0)
-        placement.penalty = self.pressure * float(spread_T.mean()) / max(smallest, 1e-12)
+        placement.penalty = pressure * float(spread_T.mean()) / max(smallest, 1e-12)
         hot, cold = self.hot * float(np.median(spread_T)), self.cold * float(np.median(spread_T))
         longest = self.longest * len(placement.places_T)
         total = min(asked or longest, longest)
@@ -110,8 +117,9 @@ class PottsAnnealing:
             if count == _WARM_UP and asked is None:
                 total = min(total, count + int(_SHARE * limits.left_s * count / (gone_s + 1e-9)))
             by_count = max(0, count - _WARM_UP) / max(1, total - _WARM_UP - 1)
-            # A machine that slowed down is behind: it gets to the cold end all the same.
-            cooled = min(1.0, max(by_count, gone_s / given_s))
+            by_time = gone_s / given_s
+            # A machine that slowed down skips some, and gets to the cold end all the same.
+            cooled = min(1.0, by_time if by_time > by_count + _BEHIND else by_count)
             self._sweep(placement, chance, hot * (cold / hot) ** cooled)
             best.keep(placement)
             count += 1

@@ -2,7 +2,7 @@
 
 It runs `dwave-samplers` (simulated annealing on the processor) or any sampler with dimod's
 interface, one that owns quantum hardware included. Nothing here has been run on such hardware, and
-in our measurements no binary sampler came near `potts_annealing`: see docs/planning.md.
+in our measurements it was behind `potts_annealing`: see docs/planning.md.
 """
 
 from __future__ import annotations

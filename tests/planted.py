@@ -109,14 +109,14 @@ def no_secret_is_logged(request: pytest.FixtureRequest) -> Iterator[Planted]:
     planted.secrets.extend(before)
     handler = _Entrance(planted.records, _MOST_LINES + 1, None)
     loggers = [logging.getLogger(name) for name in _OURS]
-    levels = [each.level for each in loggers]
-    for each in loggers:  # and not the root: SQLAlchemy, for one, would then write every statement
-        each.setLevel(min(each.getEffectiveLevel(), logging.INFO))
+    root, level = logging.getLogger(), logging.getLogger().level
+    root.setLevel(min(level, logging.INFO))
+    for each in loggers:
         each.addHandler(handler)
     yield planted
-    for each, level in zip(loggers, levels, strict=True):
+    for each in loggers:
         each.removeHandler(handler)
-        each.setLevel(level)
+    root.setLevel(level)
     sections = getattr(request.node, "_report_sections", ())
     planted.said += [("stderr", text) for _, place, text in sections if place == "stderr"]
     folder = request.node.funcargs.get("tmp_path")

@@ -114,8 +114,8 @@ class Pace:
 
     Some looks find a fact: a process that ended, a step that did not come within its limit, bytes
     that are not what was written. A second look at a fact says nothing new, so a kind may name its
-    own pace: `pace: ClassVar[Pace]` of a probe. It stands above `defaults`, and below what a check
-    says itself.
+    own pace: `pace: ClassVar[Pace]` of a probe. It is looked at as often as its pace or `defaults`
+    say, whichever is oftener; what a check says itself stands above both.
     """
 
     interval_s: float

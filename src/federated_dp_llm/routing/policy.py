@@ -228,13 +228,14 @@ def _require_worth(slots: int, rho: float, share: float, policy: AnswerPolicy) -
 
 
 def _label_plan(query: Query, slots: int, policy: AnswerPolicy) -> Plan:
-    """All of the budget pays the one vote; consensus is read from the same noisy counts, free."""
+    """All of the budget pays the one vote; consensus is read from the same noisy counts, free.
+
+    What a refusal names is enough for both.
+    """
     rho = min(rho_of(query.privacy_budget, policy.delta) - _ROUNDING, _RHO_MOST)
-    if query.require_consensus:
-        # Of the noise on several counts; a flag has one count, and may have it at a lower price.
-        moved = 2 if policy.adjacency == "replace" else 1
-        _require_worth(slots, rho / moved, 1 / moved, policy)
     options = len(query.labels)
+    # Of the noise on several counts; a flag has one count, and may have it at a lower price.
+    moved = 2 if policy.adjacency == "replace" else 1
     error = (
         error_of_label(slots, rho, options=options, adjacency=policy.adjacency)
         if rho >= _RHO_LEAST
@@ -244,9 +245,13 @@ def _label_plan(query: Query, slots: int, policy: AnswerPolicy) -> Plan:
         needed = least_label_rho(
             slots, options=options, adjacency=policy.adjacency, error=policy.label_error
         )
+        if query.require_consensus:
+            needed = max(needed, moved * least_flag_rho(slots, error=policy.consensus_error))
         least = _shown(needed, policy)
         words = f"one of {options} labels from {slots} record slots"
         raise BudgetTooSmall(query.privacy_budget, math.inf if least is None else least, words)
+    if query.require_consensus:
+        _require_worth(slots, rho / moved, 1 / moved, policy)
     votes = VoteTerms(slots=slots, rho=rho, adjacency=policy.adjacency)
     return Plan(terms=_at_least_clip(query, slots, policy), tokens=0, votes=votes)
 

@@ -5,6 +5,7 @@ Made once at the start and at every reload; checks and recoveries that a program
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -178,7 +179,8 @@ def as_check(settings: CheckSettings, config: GuardConfig, probe: Probe) -> Chec
             of=max(for_, settings.of or (for_ if pace else defaults.of) or for_),
             clear_after=settings.clear_after or defaults.clear_after,
         ),
-        interval_s=settings.interval_s or (pace.interval_s if pace else defaults.interval_s),
+        interval_s=settings.interval_s
+        or min(pace.interval_s if pace else math.inf, defaults.interval_s),
         timeout_s=settings.timeout_s or defaults.timeout_s,
         probe=probe,
     )

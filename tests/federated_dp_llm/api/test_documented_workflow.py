@@ -107,7 +107,10 @@ def test_what_a_budget_does_not_buy_is_refused_with_what_would(client: TestClien
 def test_the_budget_route_shows_what_the_answer_cost(client: TestClient) -> None:
     client.post("/inference", json={**REQUEST, "labels": ["amber", "birch"]})
 
-    shown = client.get("/v1/privacy/budget/test_doctor").json()
+    for _ in range(500):  # the answer is settled beside its reply: until then its price is held
+        shown = client.get("/v1/privacy/budget/test_doctor").json()
+        if shown["consumed"] > 0:
+            break
     status = client.get("/privacy/budget/status").json()
     history = client.get("/privacy/budget/history/test_doctor").json()
 

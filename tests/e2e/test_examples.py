@@ -70,6 +70,7 @@ def test_budget_refuses_what_no_longer_fits_and_its_ledger_is_intact(tmp_path: P
     assert "the chain of 28 entries is intact" in shown
 
 
+@pytest.mark.slow
 def test_callbacks_stop_a_run_that_still_costs_its_whole_plan(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shown = _run("callbacks.py", "--output", str(folder), cwd=tmp_path)

@@ -255,6 +255,7 @@ def attacked(house: House, client: TestClient, watch: Watch, texts: list[str], c
     return sent
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_attacks_open_run_and_reflect_nothing(
     house: House, client: TestClient, watch: Watch

@@ -39,6 +39,7 @@ def tokenizer() -> Any:
     return pytest.importorskip("transformers").AutoTokenizer.from_pretrained(MODEL)
 
 
+@pytest.mark.slow
 def test_the_script_reproduces_the_shipped_records_byte_for_byte(tmp_path: Path) -> None:
     generate("--output", str(tmp_path))
     for name in ("records.jsonl", "heldout.jsonl"):

@@ -64,7 +64,6 @@ class Service:
     journal: Journal
     records: Records
     standings: Standings
-    answers: Answers
     fleet: Any
     shield: PromptShield
     figures: Figures
@@ -73,6 +72,7 @@ class Service:
     clock: Clock
     entropy: Entropy
     home: Path
+    answers: Answers = field(init=False)
     _names: dict[str, str] = field(default_factory=dict, repr=False)
     _closing: ExitStack = field(default_factory=ExitStack, repr=False)
 
@@ -141,7 +141,6 @@ class Service:
                 journal=journal,
                 records=records,
                 standings=Standings(allowances, config),
-                answers=_Unset(),
                 fleet=None,
                 shield=PromptShield(home / "prompts.db", sealing, clock=clock, level=level),
                 figures=figures,
@@ -188,18 +187,6 @@ class Service:
     def __exit__(self, *_: object) -> None:
         """Close."""
         self.close()
-
-
-class _Unset:
-    """In the place of answers until they are made."""
-
-    async def answer(self, query: Any) -> Any:
-        """Nobody asks this early."""
-        raise NotImplementedError
-
-    def stream(self, query: Any) -> Any:
-        """Nobody asks this early."""
-        raise NotImplementedError
 
 
 def _identity_policy(config: RouterConfig) -> IdentityPolicy:

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
-from ipaddress import ip_address
+from contextlib import ExitStack, redirect_stdout
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -17,6 +13,7 @@ import typer
 from federated_dp_llm.cli import output
 from federated_dp_llm.cli.output import Json
 from privacy_core.errors import InvalidParameter
+from privacy_runtime.listening import bracketed, is_anywhere, is_loopback, stoppable
 
 if TYPE_CHECKING:
     from federated_dp_llm.api.service import Service
@@ -59,7 +56,7 @@ def serve(
         service = closing.enter_context(Service.open(settled))
         first = _first_login(service, is_shown=as_json or stdout.isatty())
         document = {"address": _address(settled), "home": str(service.home), **first}
-        with _stoppable():
+        with stoppable():
             with redirect_stdout(stdout):
                 _announced(document, as_json=as_json)
             _run(service)
@@ -86,7 +83,7 @@ def policy_of(config: RouterConfig) -> HttpPolicy:
     from privacy_runtime.http import HttpPolicy  # noqa: PLC0415
 
     server = config.server
-    own = () if _is_anywhere(server.host) else (_bracketed(server.host).lower(),)
+    own = () if is_anywhere(server.host) else (bracketed(server.host).lower(),)
     named = () if server.origin is None else (urlsplit(server.origin).hostname or "",)
     hosts = (*_LOOPBACK, *own, *named, *(name.lower() for name in server.hosts))
     return HttpPolicy(
@@ -98,7 +95,7 @@ def _require_private(config: RouterConfig) -> None:
     """Refuse to take passwords over plain HTTP from other machines."""
     server = config.server
     speaks_tls = server.certificate is not None or server.behind_tls_proxy
-    if config.environment == "production" and not speaks_tls and not _is_loopback(server.host):
+    if config.environment == "production" and not speaks_tls and not is_loopback(server.host):
         raise InvalidParameter(
             "server.host",
             found=server.host,
@@ -146,39 +143,5 @@ def _address(config: RouterConfig) -> str:
     if server.origin is not None:
         return server.origin
     scheme = "http" if server.certificate is None else "https"
-    shown = "127.0.0.1" if _is_anywhere(server.host) else server.host
-    return f"{scheme}://{_bracketed(shown)}:{server.port}"
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """End a block in order on SIGINT and SIGTERM: whatever is open is closed."""
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        with suppress(KeyboardInterrupt):
-            yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _is_anywhere(host: str) -> bool:
-    try:
-        return ip_address(host).is_unspecified
-    except ValueError:
-        return False
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
+    shown = "127.0.0.1" if is_anywhere(server.host) else server.host
+    return f"{scheme}://{bracketed(shown)}:{server.port}"

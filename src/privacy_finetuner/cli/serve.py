@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
-from ipaddress import ip_address
+from contextlib import ExitStack, redirect_stdout
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, Final
 from urllib.parse import urlsplit
 
@@ -24,6 +20,7 @@ from privacy_finetuner.environment import EnvironmentConfig
 from privacy_finetuner.service import Deployment, PlainHttpRefused, Service
 from privacy_finetuner.service.telemetry import observed
 from privacy_runtime.identity import AccountConflict, bootstrap_admin
+from privacy_runtime.listening import bracketed, is_anywhere, is_loopback, stoppable
 from privacy_runtime.metrics import Metrics
 from privacy_runtime.secret import Secret
 
@@ -151,7 +148,7 @@ def serve(  # noqa: PLR0913 -- one parameter an option
             allow_models=deployment.models,
             allow_hub=sorted(deployment.hub_models),
         )
-        with _stoppable():
+        with stoppable():
             with redirect_stdout(stdout):
                 _announced(document, as_json=as_json)
             _serve(service, network, words, workers)
@@ -191,8 +188,8 @@ class Network:
         if self.origin is not None:
             return self.origin
         scheme = "http" if self.certificate is None else "https"
-        shown = "127.0.0.1" if _is_anywhere(self.host) else self.host
-        return f"{scheme}://{_bracketed(shown)}:{self.port}"
+        shown = "127.0.0.1" if is_anywhere(self.host) else self.host
+        return f"{scheme}://{bracketed(shown)}:{self.port}"
 
     def require_private(self) -> None:
         """Refuse to take passwords over plain HTTP from other machines.
@@ -200,14 +197,14 @@ class Network:
         Raises:
             PlainHttpRefused: the address is no loopback one, and nothing speaks TLS.
         """
-        if self.certificate is None and not _is_loopback(self.host):
+        if self.certificate is None and not is_loopback(self.host):
             raise PlainHttpRefused(self.host)
 
     def policy(self) -> HttpPolicy:
         """How the application meets the network."""
         from privacy_runtime.http import HttpPolicy  # noqa: PLC0415 -- the web framework
 
-        own = () if _is_anywhere(self.host) else (_bracketed(self.host).lower(),)
+        own = () if is_anywhere(self.host) else (bracketed(self.host).lower(),)
         named = () if self.origin is None else (urlsplit(self.origin).hostname or "",)
         hosts = (*_LOOPBACK, *own, *named, *(name.lower() for name in self.names))
         return HttpPolicy(
@@ -270,37 +267,3 @@ def _announced(document: dict[str, Any], *, as_json: bool) -> None:
     lines.append("Ctrl-C stops it")
     output.deliver(document, "\n".join(lines), as_json=as_json)
     sys.stdout.flush()
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """End a block in order on SIGINT and SIGTERM: whatever is open is closed."""
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        with suppress(KeyboardInterrupt):
-            yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _is_anywhere(host: str) -> bool:
-    try:
-        return ip_address(host).is_unspecified
-    except ValueError:
-        return False
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

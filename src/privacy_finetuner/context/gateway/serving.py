@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -16,6 +15,7 @@ from privacy_finetuner.context.gateway.auth import settings_of, verifier_of
 from privacy_finetuner.context.gateway.errors import GatewayRefused
 from privacy_finetuner.context.gateway.gateway import Gateway
 from privacy_finetuner.context.gateway.policy import Policy
+from privacy_runtime.listening import is_loopback
 from privacy_runtime.world import SystemClock
 
 PATH: Final = "/mcp"
@@ -110,13 +110,3 @@ def require_guarded(policy: Policy, host: str) -> None:
             "anybody could use the servers behind the gateway. It was not started; add auth, or "
             "bind 127.0.0.1"
         )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address; a name other than localhost counts as not."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False

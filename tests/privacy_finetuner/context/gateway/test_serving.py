@@ -32,7 +32,8 @@ from starlette.routing import Route
 from privacy_finetuner.context.gateway.auth import NOT_KEPT, verifier_of
 from privacy_finetuner.context.gateway.errors import GatewayRefused
 from privacy_finetuner.context.gateway.policy import AuthPolicy, Policy
-from privacy_finetuner.context.gateway.serving import app_of, is_loopback
+from privacy_finetuner.context.gateway.serving import app_of
+from privacy_runtime.listening import is_loopback
 from privacy_runtime.world import SystemClock
 
 START = "from privacy_finetuner.cli import main; main()"

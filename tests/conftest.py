@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +20,18 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 VOCABULARY = 259
 MakeModel = Callable[..., Any]
+
+
+def pytest_collection() -> None:
+    """Thousands of tests are made here and live to the end: nothing to collect meanwhile."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was made out of every later collection of garbage, which would walk all of it."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -61,10 +61,10 @@ class PottsAnnealing:
     """
 
     name: str = "potts_annealing"
-    hot: float = 0.15
+    hot: float = 0.1
     cold: float = 0.025
     pressure: float = 0.85
-    matching: float = 0.8
+    matching: float = 0.9
     longest: int = 10
     patience: int = 20
 

@@ -2,8 +2,8 @@
 
 Moves are judged by the *penalised* cost: the objective plus `penalty` times how far the loads
 exceed the capacities. Capacities are scaled so that an average one is 1, and resources that cannot
-run short are left out. Letters: T tasks, N nodes, B tasks of a block, K entries of the list of
-partners, R resources that can run short.
+run short are left out. Letters: T tasks, N nodes, B tasks of a block, D the most partners that a
+task has, R resources that can run short.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ class Placement:
     def __init__(self, problem: AssignmentProblem, places_T: Places, penalty: float) -> None:
         self.problem, self.penalty = problem, penalty
         self.demands_RT, self.capacities_RN = scarce_resources(problem)
-        self._starts_T, self._partners_K, self._weights_K = _partners(problem)
-        self._rank_T = np.full(len(problem.tasks), len(problem.tasks))
+        self._partners_TD, self._weights_TD = _partners(problem)
+        # One task more than there are stands for the partners that a task does not have.
+        self._rank_T = np.full(len(problem.tasks) + 1, len(problem.tasks))
         self.restart(places_T)
 
     def restart(self, places_T: Places) -> None:
@@ -42,7 +43,8 @@ class Placement:
         self.loads_RN = np.zeros((len(self.demands_RT), size))
         for load, row in zip(self.loads_RN, self.demands_RT, strict=True):
             load[:] = np.bincount(places_T, row, size)
-        self.costs_TN = self.problem.costs_TN.copy()
+        self._costs = np.vstack([self.problem.costs_TN, np.zeros(size)])
+        self.costs_TN = self._costs[:-1]
         one, two = self.problem.pairs_2P
         np.subtract.at(self.costs_TN, (one, places_T[two]), self.problem.weights_P)
         np.subtract.at(self.costs_TN, (two, places_T[one]), self.problem.weights_P)
@@ -75,13 +77,11 @@ class Placement:
 
     def without_partners(self, group_B: Places) -> Places:
         """The tasks of a group less those that are a partner of an earlier one."""
-        entries, owners = self._entries(group_B)
-        self._rank_T[group_B] = np.arange(len(group_B))
-        late = self._rank_T[self._partners_K[entries]] < owners
+        rank_B = np.arange(len(group_B))
+        self._rank_T[group_B] = rank_B
+        late_B = self._rank_T[self._partners_TD[group_B]].min(axis=1, initial=len(group_B)) < rank_B
         self._rank_T[group_B] = len(self._rank_T)
-        keep = np.ones(len(group_B), dtype=bool)
-        keep[owners[late]] = False
-        return group_B[keep]
+        return group_B[~late_B]
 
     def move(self, block_B: Places, places_B: Places) -> None:
         """Put these tasks, each once, on these nodes."""
@@ -91,13 +91,18 @@ class Placement:
             return
         old_B = self.places_T[block_B]
         self.places_T[block_B] = new_B
-        for load, row in zip(self.loads_RN, self.demands_RT[:, block_B], strict=True):
-            np.add.at(load, new_B, row)
-            np.subtract.at(load, old_B, row)
-        entries, owners = self._entries(block_B)
-        partners, weights = self._partners_K[entries], self._weights_K[entries]
-        np.subtract.at(self.costs_TN, (partners, new_B[owners]), weights)
-        np.add.at(self.costs_TN, (partners, old_B[owners]), weights)
+        places_2B = np.stack([new_B, old_B])
+        for load_N, row_B in zip(self.loads_RN, self.demands_RT[:, block_B], strict=True):
+            np.add.at(load_N, places_2B.ravel(), np.concatenate([row_B, -row_B]))
+        # Flat, because numpy adds at plain indices many times as fast as at pairs of them.
+        weights_BD, cells_BD = (
+            self._weights_TD[block_B],
+            self._partners_TD[block_B] * self.loads_RN.shape[1],
+        )
+        cells_2BD = cells_BD + places_2B[:, :, None]
+        np.add.at(
+            self._costs.ravel(), cells_2BD.ravel(), np.stack([-weights_BD, weights_BD]).ravel()
+        )
 
     def shift_changes_TN(self) -> Floats:
         """By how much the penalised cost changes if one task moves to one node."""
@@ -127,14 +132,6 @@ class Placement:
         changes_TT[two, one] += 2 * self.problem.weights_P
         changes_TT[places_T[:, None] == places_T] = np.inf
         return changes_TT
-
-    def _entries(self, block_B: Places) -> tuple[Places, Places]:
-        """Where the partners of these tasks are listed, and whose (0 to B - 1) each entry is."""
-        starts_B = self._starts_T[block_B]
-        counts_B = self._starts_T[block_B + 1] - starts_B
-        owners = np.repeat(np.arange(len(block_B)), counts_B)
-        first_B = starts_B - (np.cumsum(counts_B) - counts_B)
-        return np.arange(len(owners)) + first_B[owners], owners
 
 
 def scarce_resources(problem: AssignmentProblem) -> tuple[Floats, Floats]:
@@ -198,14 +195,23 @@ def _least_gain(placement: Placement) -> float:
 
 def _overflow(demands_RB: Floats, room_RBN: Floats) -> Floats:
     """By how much each task does not fit, (B, N): no more than it takes itself."""
-    over_RBN = np.clip(demands_RB[:, :, None] - room_RBN, 0, demands_RB[:, :, None])
+    demands_RB1 = demands_RB[:, :, None]
+    over_RBN = demands_RB1 - room_RBN
+    np.maximum(over_RBN, 0, out=over_RBN)
+    np.minimum(over_RBN, demands_RB1, out=over_RBN)
     total_BN: Floats = over_RBN.sum(axis=0)
     return total_BN
 
 
-def _partners(problem: AssignmentProblem) -> tuple[Places, Places, Floats]:
-    """The partners of all tasks in one list: where each one's begin (T + 1), who, and how much."""
+def _partners(problem: AssignmentProblem) -> tuple[Places, Floats]:
+    """Of each task its partners and their weights (T, D), filled up with a task T of weight 0."""
+    size = len(problem.tasks)
     ends_2K = np.concatenate([problem.pairs_2P, problem.pairs_2P[::-1]], axis=1)
     order_K = np.argsort(ends_2K[0], kind="stable")
-    starts_T = np.searchsorted(ends_2K[0][order_K], np.arange(len(problem.tasks) + 1))
-    return starts_T, ends_2K[1][order_K], np.tile(problem.weights_P, 2)[order_K]
+    owners_K, partners_K = ends_2K[:, order_K]
+    column_K = np.arange(len(owners_K)) - np.searchsorted(owners_K, owners_K)
+    most = int(column_K.max(initial=-1)) + 1
+    partners_TD, weights_TD = np.full((size, most), size), np.zeros((size, most))
+    partners_TD[owners_K, column_K] = partners_K
+    weights_TD[owners_K, column_K] = np.tile(problem.weights_P, 2)[order_K]
+    return partners_TD, weights_TD

@@ -43,8 +43,8 @@ class Placement:
         self.loads_RN = np.zeros((len(self.demands_RT), size))
         for load, row in zip(self.loads_RN, self.demands_RT, strict=True):
             load[:] = np.bincount(places_T, row, size)
-        self._costs = np.vstack([self.problem.costs_TN, np.zeros(size)])
-        self.costs_TN = self._costs[:-1]
+        self._costs: Floats = np.vstack([self.problem.costs_TN, np.zeros(size)])
+        self.costs_TN: Floats = self._costs[:-1]
         one, two = self.problem.pairs_2P
         np.subtract.at(self.costs_TN, (one, places_T[two]), self.problem.weights_P)
         np.subtract.at(self.costs_TN, (two, places_T[one]), self.problem.weights_P)
@@ -81,7 +81,8 @@ class Placement:
         self._rank_T[group_B] = rank_B
         late_B = self._rank_T[self._partners_TD[group_B]].min(axis=1, initial=len(group_B)) < rank_B
         self._rank_T[group_B] = len(self._rank_T)
-        return group_B[~late_B]
+        others_B: Places = group_B[~late_B]
+        return others_B
 
     def move(self, block_B: Places, places_B: Places) -> None:
         """Put these tasks, each once, on these nodes."""

@@ -218,7 +218,9 @@ class Ours:
     """Privacy Finetuner as it trains: secure noise, and the private statistics of the history."""
 
     def __init__(self, model: nn.Module, shape: Shape) -> None:
+        from privacy_finetuner.config import PerformanceFlags
         from privacy_finetuner.training.engine import make_gradient
+        from privacy_finetuner.training.kept_memory import kept_memory
         from privacy_finetuner.training.noise import GaussianNoise
         from privacy_finetuner.training.objectives import Objective, public_probe
         from privacy_finetuner.training.plan import DPTrainingPlan
@@ -235,6 +237,8 @@ class Ours:
         self.gradient, how = make_gradient(model, self.objective, probe)
         if not how.startswith("one backward"):
             raise RuntimeError(how)
+        self._memory = kept_memory(model, PerformanceFlags())
+        self._memory.__enter__()  # as `session.drive` does, to the end of the process
         self.noise, self.optimizer = GaussianNoise.secure(SystemEntropy()), adamw(model)
         ratio = 10.0  # the statistics' noise over the whole's, as the trainer plans it
         self.plan = DPTrainingPlan(

@@ -71,7 +71,8 @@ class TrainOptions:
         lr_schedule: `constant`, `linear` or `cosine`.
         warmup_steps: steps of linear warm-up.
         clip_rule: `bound`, or `normalise` (automatic clipping: no adaptive bound); `auto` is
-            `normalise` where the learning rate is `"auto"`, else `bound`.
+            `normalise` where the learning rate is `"auto"`, else `bound`. `bound_layers` clips
+            each of K layers by itself to `max_grad_norm / sqrt(K)`; no adaptive bound either.
         user_sampling: with `unit="user"`, draw users instead of examples; `batch_size` counts
             users, and the mean gradient of a user's examples is clipped as a whole.
         gradient: `backward`, or `forward`: zeroth order, without a backward pass.

@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from privacy_core.auditing.canaries import step_log_likelihood_ratio
 from privacy_finetuner.errors import CheckpointError, ConfigurationError
 from privacy_finetuner.training.canaries import Places
-from privacy_finetuner.training.engine import BatchRecord, Clip, GradientSource
+from privacy_finetuner.training.engine import BatchRecord, Clip, ClipRule, GradientSource
 from privacy_finetuner.training.engine.clipped_gradient import Batch
 from privacy_finetuner.training.engine.running_sum import BoundedSum
 from privacy_finetuner.training.plan import DPTrainingPlan
@@ -55,11 +55,17 @@ def watching(
     """The run's engine with its white-box canaries, if it has any.
 
     Raises:
-        ConfigurationError: the noise is correlated. CheckpointError: the scores of the run that is
-            `resumed` are damaged.
+        ConfigurationError: the noise is correlated, or layers are clipped one by one.
+        CheckpointError: the scores of the run that is `resumed` are damaged.
     """
     if places is None or not places.seal.is_white_box:
         return None
+    if ClipRule(plan.clip_rule) is ClipRule.BOUND_LAYERS:
+        raise ConfigurationError(
+            "a white-box canary is one coordinate as long as the clip norm, and clip_rule "
+            "'bound_layers' leaves no single layer so much; audit this run with "
+            "audit_scores='black-box', or take clip_rule 'bound'; nothing was spent"
+        )
     if plan.correlation is not None:
         raise ConfigurationError(
             "white-box scores count on noise that is independent from step to step; audit this "

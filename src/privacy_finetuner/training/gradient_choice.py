@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from privacy_finetuner.config import PerformanceFlags, TrainingConfig
 from privacy_finetuner.errors import ConfigurationError
-from privacy_finetuner.training.engine import GradientSource, make_gradient
+from privacy_finetuner.training.engine import ClipRule, GradientSource, make_gradient
 from privacy_finetuner.training.engine.clipped_gradient import Batch, PerExampleLoss
 from privacy_finetuner.training.engine.forward_only import ForwardOnly
 from privacy_finetuner.training.engine.user_mean import UserMean
@@ -54,9 +54,16 @@ def choose_gradient(
 
     Raises:
         UnsupportedLayer: no engine can bound the model.
-        ConfigurationError: views together with `gradient="forward"`, or a model that does not run
-            in bfloat16.
+        ConfigurationError: views together with `gradient="forward"`, layers clipped one by one
+            together with that or `user_sampling`, or a model that does not run in bfloat16.
     """
+    if ClipRule(training.clip_rule) is ClipRule.BOUND_LAYERS and (
+        training.user_sampling or training.gradient == "forward"
+    ):
+        raise ConfigurationError(
+            "clip_rule 'bound_layers' goes with gradients by backward pass and single examples: "
+            "not with user_sampling, not with gradient 'forward'; nothing was started"
+        )
     loss: PerExampleLoss = objective
     if training.views > 1:
         if training.gradient == "forward":

@@ -10,6 +10,7 @@ ends.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -100,4 +101,5 @@ def _name_of(error: BaseException) -> str:
 def are_finite(parameters: Iterable[torch.nn.Parameter]) -> bool:
     """Whether every trained weight is a finite number."""
     trained = [p.detach() for p in parameters if p.requires_grad]
-    return bool(torch.isfinite(torch.stack(torch._foreach_norm(trained))).all())
+    largest = torch._foreach_norm(trained, math.inf)  # unlike sums of squares, it cannot overflow
+    return bool(torch.isfinite(torch.stack(largest)).all())

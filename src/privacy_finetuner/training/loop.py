@@ -98,7 +98,8 @@ def steps(run: Run) -> Iterator[StepRecord]:
 
     Raises:
         BudgetError: the ledger refused. JournalError: it is away or damaged. What ran is saved.
-        NonFiniteWeights: at the end of an epoch or before a save; older checkpoints are intact.
+        NonFiniteWeights: after the very step that broke a weight, or before a save when something
+            else did; no further step runs, older checkpoints are intact.
         CheckpointError: the disk refused; earlier checkpoints are intact.
     """
     plan, state = run.plan, run.state
@@ -121,6 +122,8 @@ def steps(run: Run) -> Iterator[StepRecord]:
         state.step += 1
         is_finite = are_finite(run.loaded.model.parameters())
         run.heart.beat(state.step, plan.steps, is_finite=is_finite)
+        if not is_finite:
+            raise _broken(run)
         run.update.follow(state.step)
         _account(run, release)
         if state.step % run.training.save_steps == 0 and state.step < plan.steps:
@@ -155,7 +158,8 @@ def save(run: Run) -> Path:
     Raises:
         NonFiniteWeights: there is nothing worth saving; older checkpoints are intact.
     """
-    _require_finite(run)
+    if not are_finite(run.loaded.model.parameters()):
+        raise _broken(run)
     path = run.folder / checkpoint.checkpoint_name(run.state.step)
     if run.record.state.checkpoint == path.name and path.exists():
         return path  # this very state is on the disk already
@@ -200,7 +204,6 @@ def _account(run: Run, release: StepRelease) -> None:
         state.clip_norm = next_clip_norm(state.clip_norm, release.below_bound, plan)
     is_due = state.step % run.steps_per_epoch == 0 or state.step == plan.steps
     if is_due:
-        _require_finite(run)
         state.epochs.append(_epoch_record(run))
         state.sums = EpochSums()
     every = run.training.eval_steps
@@ -208,14 +211,13 @@ def _account(run: Run, release: StepRelease) -> None:
         evaluate(run)
 
 
-def _require_finite(run: Run) -> None:
-    """Stop where the weights are broken. They are released, so looking at them costs nothing."""
-    if not are_finite(run.loaded.model.parameters()):
-        raise NonFiniteWeights(
-            f"after step {run.state.step} of {run.plan.steps} a trained weight is NaN or infinite; "
-            f"{run.state.step} steps are spent, older checkpoints are intact: a lower learning "
-            "rate is the usual remedy"
-        )
+def _broken(run: Run) -> NonFiniteWeights:
+    """Why a run with broken weights ends. They are released, so looking at them costs nothing."""
+    return NonFiniteWeights(
+        f"after step {run.state.step} of {run.plan.steps} a trained weight is NaN or infinite; "
+        f"{run.state.step} steps are spent, older checkpoints are intact: a lower learning "
+        "rate is the usual remedy"
+    )
 
 
 def next_clip_norm(clip_norm: float, below_bound: float, plan: DPTrainingPlan) -> float:

@@ -33,6 +33,7 @@ from privacy_finetuner.training.datasets import TokenizedDataset
 from privacy_finetuner.training.evaluation import objective_of
 from privacy_finetuner.training.gradient_choice import choose_gradient
 from privacy_finetuner.training.heartbeats import heart_of, tell_end
+from privacy_finetuner.training.kept_memory import kept_memory
 from privacy_finetuner.training.loop import Run, StepRecord
 from privacy_finetuner.training.metering import Meter, RecordOnly
 from privacy_finetuner.training.models import LoadedModel
@@ -163,13 +164,12 @@ def drive(opened: OpenedRun, on_step: Callable[[StepRecord], None] | None = None
     """Run to the end of the plan, charged to the run's meter from before the first gradient.
 
     However it ends, the record says at least what was spent. Ctrl-C (SIGINT, SIGTERM) finishes the
-    step under way, saves a checkpoint and raises. The last step's checkpoint is on the disk before
-    the run counts as finished. The model is left in evaluation mode, without taps.
+    step under way, saves a checkpoint and raises. A run is finished once its last checkpoint is on
+    disk. The model is left in evaluation mode, without taps.
 
     Raises:
         PrivacyBudgetExhaustedException: the ledger has no room for the plan; nothing was spent.
-        BudgetError: the ledger refused. JournalError: it is away or damaged; what was trained so
-            far is saved, and can be resumed.
+        BudgetError, JournalError: the ledger refused, is away or damaged; what ran is saved.
         TrainingInterrupted: stopped; the message names the checkpoint to resume from.
         NonFiniteWeights: the weights broke; the steps taken are charged.
     """
@@ -178,7 +178,11 @@ def drive(opened: OpenedRun, on_step: Callable[[StepRecord], None] | None = None
         state = run.record.state
         run.meter.begin(charged_steps=state.charged_steps, is_finished=state.is_finished)
         run.loaded.model.train()
-        with _secret_chance(opened.chance_seed), stop_requests() as stop:
+        with (
+            kept_memory(run.loaded.model, run.flags),
+            _secret_chance(opened.chance_seed),
+            stop_requests() as stop,
+        ):
             for step in opened.callbacks.around(run, loop.steps(run)):
                 if on_step is not None:
                     on_step(step)

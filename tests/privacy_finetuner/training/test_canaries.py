@@ -319,7 +319,7 @@ def white_box(seal: Seal) -> tuple[CanaryGradient, Places]:
     return CanaryGradient(StillSource(), places, plan), places
 
 
-@pytest.mark.parametrize("rule", list(ClipRule))
+@pytest.mark.parametrize("rule", [ClipRule.BOUND, ClipRule.NORMALISE])
 def test_a_dictated_gradient_has_the_clip_norm_and_no_more(rule: ClipRule) -> None:
     seal = seal_of(100, included=np.ones(100, dtype=bool))
     gradient, places = white_box(seal)

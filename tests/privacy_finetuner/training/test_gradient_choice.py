@@ -136,3 +136,33 @@ def test_auto_runs_end_to_end(llama_folder: Path, tmp_path: Path) -> None:
 def test_drawing_users_without_the_unit_is_refused(llama_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="unit 'user'"):
         train(llama_folder, tmp_path, user_sampling=True)
+
+
+def test_layers_clipped_one_by_one_are_priced_as_a_whole_gradient_is(
+    llama_folder: Path, tmp_path: Path
+) -> None:
+    result, _ = train(llama_folder, tmp_path, clip_rule="bound_layers")
+    plan = plan_in(tmp_path)
+
+    assert (plan.clip_rule, plan.count_noise_multiplier) == ("bound_layers", None)
+    as_usual = dp_sgd_event(
+        noise_multiplier=plan.noise_multiplier, sample_rate=6 / 36, steps=plan.steps
+    )
+    assert plan.epsilon() == pytest.approx(epsilon_of(as_usual, 1e-3, "pld"), rel=1e-6)
+    assert all(epoch.clipping_rate is None for epoch in result.training_history.epochs)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"gradient": "forward", "optimizer": "sgd"},
+        {"unit": "user", "user_field": "who", "max_examples_per_user": 3, "user_sampling": True},
+    ],
+)
+def test_layers_cannot_be_clipped_one_by_one_where_there_are_none(
+    options: dict[str, Any], llama_folder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigurationError, match="bound_layers"):
+        train(llama_folder, tmp_path, clip_rule="bound_layers", **options)
+    state = run_record.read_state(tmp_path)
+    assert state is None or state.charged_steps == 0

@@ -16,7 +16,7 @@ from privacy_finetuner import PrivacyConfig, PrivateTrainer
 from privacy_finetuner.errors import NonFiniteWeights
 from privacy_finetuner.training.heartbeats import FILE_NAME, are_finite, heart_of, tell_end
 from privacy_finetuner.training.loop import StepRecord
-from privacy_finetuner.training.run_record import RunRecord
+from privacy_finetuner.training.run_record import RunRecord, read_state
 from privacy_runtime.append_log import RunRecordLocked
 
 PRIVACY = PrivacyConfig(epsilon=4.0, delta=1e-3)
@@ -78,21 +78,29 @@ def test_an_ended_run_leaves_no_durations_and_no_text(llama_folder: Path, tmp_pa
     assert (tmp_path / FILE_NAME).stat().st_mode & 0o077 == 0
 
 
-def test_weights_that_break_are_told_after_the_very_step(
+def test_weights_that_break_are_told_and_end_the_run_after_the_very_step(
     llama_folder: Path, tmp_path: Path
 ) -> None:
-    said = []
+    """Such a decay makes weights infinite at once, and an epoch has four steps."""
+    whole: list[int] = []
 
-    def look(step: StepRecord) -> None:
-        said.append((step.step, read_pulse(tmp_path / FILE_NAME).is_finite))
+    with pytest.raises(NonFiniteWeights, match="after step 1 of 12"):
+        train(
+            llama_folder,
+            tmp_path,
+            optimizer="sgd",
+            learning_rate=1e30,
+            weight_decay=1e30,
+            save_steps=500,
+            on_step=lambda step: whole.append(step.step),
+            epochs=3,
+        )
 
-    with pytest.raises(NonFiniteWeights):
-        train(llama_folder, tmp_path, learning_rate=1e37, save_steps=500, on_step=look, epochs=3)
-
-    broken = [step for step, is_finite in said if not is_finite]
-    last = read_pulse(tmp_path / FILE_NAME)
-    assert broken
-    assert broken[0] <= 3
+    last, record = read_pulse(tmp_path / FILE_NAME), read_state(tmp_path)
+    assert record is not None
+    assert record.charged_steps == last.step == 1
+    assert whole == []
+    assert not last.is_finite
     assert (last.ended, last.reason) == (Ended.FAILED, "NonFiniteWeights")
 
 
@@ -109,7 +117,7 @@ def test_a_run_that_may_not_have_the_folder_leaves_its_heartbeat_alone(
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_one_weight_that_is_no_number_is_seen(value: float) -> None:
-    weights = [torch.nn.Parameter(torch.ones(3)), torch.nn.Parameter(torch.ones(2, 2))]
+    weights = [torch.nn.Parameter(torch.full((3,), 3e38)), torch.nn.Parameter(torch.ones(2, 2))]
     assert are_finite(weights)
 
     with torch.no_grad():

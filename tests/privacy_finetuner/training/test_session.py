@@ -306,7 +306,7 @@ def test_broken_weights_stop_the_run_and_what_ran_is_charged(
     llama_folder: Path, tmp_path: Path
 ) -> None:
     def poison(step: loop.StepRecord) -> None:
-        if step.step == 7:
+        if step.step == 5:  # an epoch ends with step 8, and is not waited for
             with torch.no_grad():
                 next(trainer._loaded.model.parameters()).fill_(float("nan"))  # type: ignore[union-attr]
 
@@ -317,7 +317,7 @@ def test_broken_weights_stop_the_run_and_what_ran_is_charged(
         )
     state = run_record.read_state(tmp_path)
     assert state is not None
-    assert (state.charged_steps, state.checkpoint) == (8, "checkpoint-5")
+    assert (state.charged_steps, state.checkpoint) == (6, "checkpoint-5")
     assert 0 < trainer.get_privacy_report().privacy_spent.epsilon < 4.0
     result = train(llama_folder, tmp_path, resume=True)
     assert "resumed from step 5" in result.notes

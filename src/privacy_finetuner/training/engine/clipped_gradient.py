@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from privacy_finetuner.errors import UnsupportedLayer
-from privacy_finetuner.training.engine.clipping import Clip
+from privacy_finetuner.training.engine.clipping import Clip, ClipRule
 from privacy_finetuner.training.engine.coverage import cover
 from privacy_finetuner.training.engine.rules import Matrix, joint_norms_squared
 from privacy_finetuner.training.engine.running_sum import BoundedSum, RunningSum
@@ -68,6 +68,7 @@ class ClippedGradient:
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self._loss = loss
         self._coverage = cover(model)
+        self._layers = layers_of(model)
         self._sum = RunningSum(self.parameters)
         uncovered = len(self.parameters) - len(self._coverage.rules)
         if uncovered:
@@ -100,11 +101,12 @@ class ClippedGradient:
                 if losses_B.requires_grad:
                     losses_B.sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             with torch.no_grad():
-                norms_B = self._norms(losses_B)
-                factors_B = clip.factors(norms_B)
+                squares_KB = self._squares(losses_B, by_layer=clip.rule is ClipRule.BOUND_LAYERS)
+                factors_KB = clip.layer_factors(squares_KB)
                 self._sum.add(
-                    clip, lambda parts: self._write_weighted(factors_B, parts), fills=True
+                    clip, lambda parts: self._write_weighted(factors_KB, parts), fills=True
                 )
+                norms_B = squares_KB.sum(dim=0).sqrt()
         finally:
             for rule in rules.values():
                 rule.clear()
@@ -119,24 +121,28 @@ class ClippedGradient:
         for layer in self._coverage.layers:
             layer.remove()
 
-    def _norms(self, losses_B: Tensor) -> Tensor:
-        total_B = torch.zeros(len(losses_B), dtype=torch.float32, device=losses_B.device)
-        readers: dict[Hashable, list[tuple[Tensor, Tensor]]] = {}
-        for rule in self._coverage.rules.values():
+    def _squares(self, losses_B: Tensor, *, by_layer: bool) -> Tensor:
+        """Squared norm [K, B] of each layer's gradients; K is 1 where they count as a whole."""
+        count = max(self._layers.values(), default=0) + 1 if by_layer else 1
+        squares_KB = torch.zeros(count, len(losses_B), dtype=torch.float32, device=losses_B.device)
+        readers: dict[tuple[int, Hashable], list[tuple[Tensor, Tensor]]] = {}
+        for parameter, rule in self._coverage.rules.items():
+            layer = self._layers[parameter] if by_layer else 0
             product = rule.lone_product() if isinstance(rule, Matrix) else None
             if product is not None:
-                readers.setdefault(_place_of(product[0]), []).append(product)
+                readers.setdefault((layer, _place_of(product[0])), []).append(product)
                 continue
             part_B = rule.norms_squared()
             if part_B is not None:
-                total_B += part_B
-        for products in readers.values():
-            total_B += joint_norms_squared(products)
-        return total_B.sqrt()
+                squares_KB[layer] += part_B
+        for (layer, _), products in readers.items():
+            squares_KB[layer] += joint_norms_squared(products)
+        return squares_KB
 
-    def _write_weighted(self, factors_B: Tensor, targets: list[Tensor]) -> None:
+    def _write_weighted(self, factors_KB: Tensor, targets: list[Tensor]) -> None:
         for parameter, target in zip(self.parameters, targets, strict=True):
             rule = self._coverage.rules[parameter]
+            factors_B = factors_KB[self._layers[parameter] if len(factors_KB) > 1 else 0]
             if isinstance(rule, Matrix):
                 rule.write_weighted_sum(factors_B, target)
             else:
@@ -151,6 +157,17 @@ class ClippedGradient:
         finally:
             for parameter in self.parameters:
                 parameter.requires_grad_(True)
+
+
+def layers_of(model: nn.Module) -> dict[nn.Parameter, int]:
+    """The number of the layer of each trained parameter: of the module that holds it first."""
+    modules: dict[str, int] = {}
+    layers = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            holder = name.rpartition(".")[0]
+            layers[parameter] = modules.setdefault(holder, len(modules))
+    return layers
 
 
 def _place_of(values: Tensor) -> Hashable:

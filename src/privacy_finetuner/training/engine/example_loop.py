@@ -16,6 +16,7 @@ from privacy_finetuner.training.engine.clipped_gradient import (
     Batch,
     BatchRecord,
     PerExampleLoss,
+    layers_of,
 )
 from privacy_finetuner.training.engine.clipping import Clip
 from privacy_finetuner.training.engine.coverage import refuse_mixing
@@ -36,6 +37,7 @@ class ExampleLoop:
         self.model = model
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self._loss = loss
+        self._layers = layers_of(model)
         self._sum = RunningSum(self.parameters)
 
     @property
@@ -64,14 +66,20 @@ class ExampleLoop:
     def _add_one(self, loss: Tensor, clip: Clip) -> Tensor:
         gradients = torch.autograd.grad(loss.sum(), self.parameters, allow_unused=True)
         found = [(i, g) for i, g in enumerate(gradients) if g is not None]
-        squares = [g.float().square().sum() for _, g in found]
-        norm_1 = torch.stack(squares or [loss.new_zeros(())]).sum().sqrt().view(1)
-        factor = clip.factors(norm_1).item()
+        squares_K1 = loss.new_zeros(len(set(self._layers.values())) or 1, 1, dtype=torch.float32)
+        for index, gradient in found:
+            squares_K1[self._layer_of(index)] += gradient.float().square().sum()
+        factors = clip.layer_factors(squares_K1).flatten().tolist()
 
         def contribute(targets: list[Tensor]) -> None:
             for index, gradient in found:
-                targets[index].add_(gradient, alpha=factor)
+                # Zero times infinity would be NaN.
+                if factor := factors[self._layer_of(index)]:
+                    targets[index].add_(gradient, alpha=factor)
 
-        if factor:
+        if any(factors):
             self._sum.add(clip, contribute)
-        return norm_1
+        return squares_K1.sum(dim=0).sqrt()
+
+    def _layer_of(self, index: int) -> int:
+        return self._layers[self.parameters[index]]

@@ -104,8 +104,9 @@ def convolution(
 def affine(
     module: nn.Module, weight: Instantiated | None, bias: Instantiated | None, quiet: Quiet
 ) -> Record:
-    """Record f(x; w, b) = f(x; 0, 0) + w * slope(x) + b."""
-    slope = _slope(module, quiet)
+    """Record f(x; w, b) = f(x; 0, 0) + w * slope(x) + b; the module is one that `is_affine`."""
+    has_base = bool(_call(module, 0.0, _probe(module), quiet).any())
+    slope = _slope(module, quiet, has_base=has_base)
 
     def record(inputs: Tensor, gradients: Tensor) -> None:
         if weight is not None:
@@ -124,20 +125,17 @@ def is_affine(module: nn.Module, own: dict[str, nn.Parameter], quiet: Quiet) -> 
         return False
     if len(width) != 1 or any(True for _ in module.children()):
         return False
-    size = width[0]
-    first = next(iter(own.values()))
-    ramp = torch.arange(6 * size, dtype=torch.float32, device=first.device)
-    probe = torch.sin(ramp * 1.7 + 0.3).reshape(2, 3, size).to(first.dtype)
+    probe = _probe(module)
     values = {
-        n: torch.cos(ramp[:size] * (2.3 + i)).to(first.dtype) for i, n in enumerate(sorted(every))
+        n: torch.cos(probe.new_tensor(range(len(p))) * (2.3 + i)).to(p.dtype)
+        for i, (n, p) in enumerate(sorted(every.items()))
     }
-    zeros = {n: torch.zeros_like(v) for n, v in values.items()}
     try:
         with quiet(), torch.no_grad():
             found = functional_call(module, values, (probe,))
-            base = functional_call(module, zeros, (probe,))
-            expected = base + _slope(module, quiet)(probe) * values.get("weight", 0.0)
-            expected = expected + values.get("bias", 0.0)
+        base = _call(module, 0.0, probe, quiet)
+        slope = _slope(module, quiet, has_base=True)
+        expected = base + slope(probe) * values.get("weight", 0.0) + values.get("bias", 0.0)
     except (TypeError, RuntimeError, ValueError, AttributeError):
         return False  # it wants another kind of input: not an affine layer
     return (
@@ -147,20 +145,37 @@ def is_affine(module: nn.Module, own: dict[str, nn.Parameter], quiet: Quiet) -> 
     )
 
 
-def _slope(module: nn.Module, quiet: Quiet) -> Callable[[Tensor], Tensor]:
-    """What the weight of an affine layer is multiplied with: f(x; 1) - f(x; 0)."""
-    zeros = {n: torch.zeros_like(p) for n, p in module.named_parameters(recurse=False)}
-    ones = dict(zeros)
-    if "weight" in zeros:
-        ones["weight"] = torch.ones_like(zeros["weight"])
+def _probe(module: nn.Module) -> Tensor:
+    """Fixed inputs [2, 3, D] for a module whose parameters are vectors of D numbers."""
+    parameter = next(module.parameters(recurse=False))
+    size = len(parameter)
+    ramp = torch.arange(6 * size, dtype=torch.float32, device=parameter.device)
+    return torch.sin(ramp * 1.7 + 0.3).reshape(2, 3, size).to(parameter.dtype)
+
+
+def _slope(module: nn.Module, quiet: Quiet, *, has_base: bool) -> Callable[[Tensor], Tensor]:
+    """What the weight of an affine layer is multiplied with: f(x; 1) - f(x; 0).
+
+    Most layers give zeros without weight and bias, which the same probe shows that shows them to be
+    affine at all: for those, one call is enough.
+    """
 
     def slope(inputs: Tensor) -> Tensor:
-        with quiet(), torch.no_grad():
-            high: Tensor = functional_call(module, ones, (inputs,))
-            low: Tensor = functional_call(module, zeros, (inputs,))
-        return high - low
+        high = _call(module, 1.0, inputs, quiet)
+        return high - _call(module, 0.0, inputs, quiet) if has_base else high
 
     return slope
+
+
+def _call(module: nn.Module, weight: float, inputs: Tensor, quiet: Quiet) -> Tensor:
+    """f(x; w, 0), every number of the weight the same."""
+    values = {
+        n: torch.full_like(p, weight if n == "weight" else 0.0)
+        for n, p in module.named_parameters(recurse=False)
+    }
+    with quiet(), torch.no_grad():
+        found: Tensor = functional_call(module, values, (inputs,))
+    return found
 
 
 def _in_one_type(inputs: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor]:

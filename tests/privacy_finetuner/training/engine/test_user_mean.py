@@ -55,7 +55,7 @@ def distance(a: list[Tensor], b: list[Tensor]) -> float:
     )
 
 
-@pytest.mark.parametrize("rule", list(ClipRule))
+@pytest.mark.parametrize("rule", [ClipRule.BOUND, ClipRule.NORMALISE])
 @pytest.mark.parametrize("piece_tokens", [9, 4096])
 def test_the_sum_is_of_clipped_user_means(
     make_model: MakeModel, rule: ClipRule, piece_tokens: int

@@ -19,11 +19,13 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any, Final
 
 from pipeline_guard.config import Destination, NotifySettings
+from pipeline_guard.config.settings import Mail
 from pipeline_guard.errors import MonitoringError
 from pipeline_guard.model import Alert
 from privacy_runtime.secret import Secret
@@ -33,6 +35,9 @@ _MOST_ATTEMPTS: Final = 12
 _FIRST_PAUSE_S: Final = 5.0
 _LONGEST_PAUSE_S: Final = 4 * 3_600.0
 _ROUND_S: Final = 1.0
+_MAIL_S: Final = 15.0
+_STANDS: Final = 2.5
+"""Alertmanager believes an alert for so many times `repeat`: one message may be lost."""
 _KEPT_S: Final = 30 * 86_400.0
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS outbox (
@@ -167,7 +172,12 @@ class Notices:
                 self._mark(connection, rows, "dead", now_s)
                 continue
             message = {"root": root, "alerts": [json.loads(body) for _, body, _ in rows]}
-            is_there = self._send(destination, message, f"msg_{rows[0][0]}_{len(rows)}")
+            try:
+                is_there = self._send(destination, message, f"msg_{rows[0][0]}_{len(rows)}")
+            except (
+                ValueError
+            ):  # a secret or an address that is none: the others are told all the same
+                is_there = False
             self._mark(connection, rows, "delivered" if is_there else "waiting", now_s)
         connection.execute("DELETE FROM outbox WHERE made_s < ?", (now_s - _KEPT_S,))
 
@@ -238,7 +248,8 @@ class _Sender:
         if destination.kind == "slack":
             return self._post(destination, slack_body(message), {})
         if destination.kind == "alertmanager":
-            return self._post(destination, alertmanager_body(message), {})
+            now, stands_s = self._clock.now(), _STANDS * self._settings.repeat_s
+            return self._post(destination, alertmanager_body(message, now, stands_s), {})
         return self._signed(destination, message, name)
 
     def _signed(self, destination: Destination, message: dict[str, Any], name: str) -> bool:
@@ -273,17 +284,22 @@ class _Sender:
         mail["Message-ID"] = f"<{name}@{server.sender.rpartition('@')[2]}>"
         mail["Auto-Submitted"] = "auto-generated"
         mail.set_content("\n".join(lines) + "\n")
-        kind = smtplib.SMTP_SSL if server.security == "tls" else smtplib.SMTP
+        context = ssl.create_default_context()
         try:
-            with kind(server.host, server.port, timeout=15) as connection:
+            with self._mail_server(server, context) as connection:
                 if server.security == "starttls":
-                    connection.starttls(context=ssl.create_default_context())
+                    connection.starttls(context=context)
                 if server.user is not None and server.password is not None:
                     connection.login(server.user, server.password.reveal())
                 connection.send_message(mail)
         except (smtplib.SMTPException, OSError):
             return False
         return True
+
+    def _mail_server(self, server: Mail, context: ssl.SSLContext) -> smtplib.SMTP:
+        if server.security == "tls":
+            return smtplib.SMTP_SSL(server.host, server.port, timeout=_MAIL_S, context=context)
+        return smtplib.SMTP(server.host, server.port, timeout=_MAIL_S)
 
 
 def slack_body(message: dict[str, Any]) -> bytes:
@@ -303,20 +319,37 @@ def slack_body(message: dict[str, Any]) -> bytes:
     return json.dumps({"text": text, "attachments": attachments}).encode()
 
 
-def alertmanager_body(message: dict[str, Any]) -> bytes:
-    """A message as Alertmanager's `POST /api/v2/alerts` takes it."""
+def alertmanager_body(message: dict[str, Any], now: datetime, stands_s: float) -> bytes:
+    """A message as Alertmanager's `POST /api/v2/alerts` takes it.
+
+    Alertmanager calls an alert over that it does not hear of again, after five minutes unless told
+    when: what stands is said to end after the next time that it is told, what is over ends now. Its
+    labels are its name there, so a severity that changed is another alert, and the one before ends.
+
+    Args:
+        message: to be told.
+        now: when.
+        stands_s: how long it stands without being told again.
+
+    Source: https://github.com/prometheus/alertmanager/blob/main/api/v2/openapi.yaml, postableAlert.
+    """
+    newest = {each["id"]: each for each in message["alerts"]}
     alerts = []
-    for each in message["alerts"]:
-        labels = {
-            "alertname": f"PipelineGuard_{each['fault']}",
-            "component": each["component"],
-            "check": each["check"],
-            "incident": each["id"],
-            "severity": "critical" if each["severity"] in ("critical", "failed") else "warning",
-        }
+    for each in newest.values():
         annotations = {"summary": each["message"]}
         if each["runbook"]:
             annotations["runbook_url"] = each["runbook"]
-        alert = {"labels": labels, "annotations": annotations, "startsAt": each["since"]}
-        alerts.append(alert)
+        is_critical = each["severity"] in ("critical", "failed")
+        for severity in ("critical", "warning"):
+            stands = (severity == "critical") == is_critical and each["event"] != "resolved"
+            ends = now + timedelta(seconds=stands_s) if stands else now
+            labels = {
+                "alertname": f"PipelineGuard_{each['fault']}",
+                "component": each["component"],
+                "check": each["check"],
+                "incident": each["id"],
+                "severity": severity,
+            }
+            times = {"startsAt": each["since"] or now.isoformat(), "endsAt": ends.isoformat()}
+            alerts.append({"labels": labels, "annotations": annotations, **times})
     return json.dumps(alerts).encode()

@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,85 @@ def test_the_rules_are_rules_and_their_tests_pass(words: tuple[str, ...]) -> Non
     )
 
     assert found.returncode == 0, found.stdout + found.stderr
+
+
+DASHBOARDS = ("pipeline-guard", "privacy-finetuner")
+UNKNOWN_TO_THE_TYPES = (
+    ".annotations.list[].titleFormat",  # of the Prometheus data source, which has types of its own
+    ".templating.list[].definition",  # what the editor shows; `query` is what is asked
+)
+
+
+def lost(ours: Any, theirs: Any, place: str = "") -> Iterator[str]:
+    """Where a document differs from what official types made of it."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        for key, value in ours.items():
+            if key in theirs:
+                yield from lost(value, theirs[key], f"{place}.{key}")
+            else:
+                yield f"{place}.{key}"
+    elif isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
+        for one, other in zip(ours, theirs, strict=True):
+            yield from lost(one, other, f"{place}[]")
+    elif ours != theirs:
+        yield place
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_grafanas_own_types_read_the_dashboards_and_lose_nothing(name: str) -> None:
+    pytest.importorskip("grafana_foundation_sdk", reason="a dependency of `dev`")
+    from grafana_foundation_sdk.cog.encoder import JSONEncoder
+    from grafana_foundation_sdk.cog.plugins import register_default_plugins
+    from grafana_foundation_sdk.models.dashboard import Dashboard
+
+    register_default_plugins()  # panels and queries are read by the types of their plugins
+    ours = json.loads((DEPLOY / f"grafana/{name}.json").read_text())
+    read = Dashboard.from_json(ours)
+    theirs = json.loads(JSONEncoder().encode(read))
+
+    assert read.title
+    assert len(read.panels or ()) == len(ours["panels"])
+    assert set(lost(ours, theirs)) <= set(UNKNOWN_TO_THE_TYPES)
+    broken = json.loads(json.dumps(ours))
+    broken["panels"][1]["fieldConfg"] = broken["panels"][1].pop("fieldConfig")
+    again = json.loads(JSONEncoder().encode(Dashboard.from_json(broken)))
+    assert ".panels[].fieldConfg" in set(lost(broken, again)), "a wrong word would be seen"
+
+
+def expressions(name: str) -> list[str]:
+    """Every PromQL expression of a dashboard, with its variables filled in."""
+    found = json.loads((DEPLOY / f"grafana/{name}.json").read_text())
+    asked = [t["expr"] for panel in found["panels"] for t in panel.get("targets", ())]
+    asked += [note["expr"] for note in found["annotations"]["list"]]
+    for each in found["templating"]["list"]:
+        if each["type"] == "query":
+            inside = re.fullmatch(r"label_values\((.+), *[a-z_]+\)", each["definition"])
+            assert inside, each["definition"]
+            asked.append(inside[1])
+    filled = [re.sub(r"\$__(rate_interval|interval|range)", "5m", text) for text in asked]
+    return [re.sub(r"\$\w+", "x", text) for text in filled]
+
+
+def promtool_reads(expressions: Iterable[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    program = shutil.which("promtool")
+    if program is None:
+        pytest.skip("no promtool: install Prometheus to check the queries")
+    rows = [{"record": f"a:b{k}", "expr": text} for k, text in enumerate(expressions)]
+    place = folder / "rules.yml"
+    place.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rows}]}))
+    return subprocess.run(
+        [program, "check", "rules", str(place)], capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_prometheus_reads_every_query_of_the_dashboards(name: str, tmp_path: Path) -> None:
+    asked = expressions(name)
+    found = promtool_reads(asked, tmp_path)
+
+    assert len(asked) > 10
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert promtool_reads([*asked, "sum(rate(x[5m])"], tmp_path).returncode != 0
 
 
 def test_every_rule_is_tested_and_says_what_to_do() -> None:

@@ -7,6 +7,7 @@ import inspect
 import json
 import subprocess
 import sys
+from datetime import datetime
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -241,3 +242,32 @@ def test_the_documented_command_lines_answer(module: str, production: Path) -> N
     assert run("--help").returncode == 0
     assert status.returncode == 3
     assert "which `pipeline-guard run` makes" in status.stderr
+
+
+def test_the_examples_of_the_metrics_run(tmp_path: Path) -> None:
+    from mobile_multimodal.guard_metrics import MetricPoint, MetricsCollector
+
+    async def documented() -> None:
+        collector = MetricsCollector(str(tmp_path / "pipeline_metrics.db"))
+        await collector.start_collection()
+        collector.record_metric("training", "accuracy", 0.95, {"model": "v2.1"})
+        collector.record_metric("quantization", "model_size_mb", 34.2)
+        labels = {"model_version": "v2.1", "device_type": "android", "quantization": "int2"}
+        collector.record_metric(
+            component="mobile_inference", metric_name="response_time_ms", value=45.2, labels=labels
+        )
+        metrics_batch = [
+            MetricPoint(datetime.now(), "training", "loss", 0.023),  # noqa: DTZ005, TID251  as documented
+            MetricPoint(datetime.now(), "training", "accuracy", 0.97),  # noqa: DTZ005, TID251
+            MetricPoint(datetime.now(), "validation", "accuracy", 0.95),  # noqa: DTZ005, TID251
+        ]
+        for metric in metrics_batch:
+            collector.record_metric(metric.component, metric.metric_name, metric.value)
+        metrics = collector.get_metrics(component="training", limit=100)
+        await collector.stop_collection()
+        found = collector.get_metrics("mobile_inference")
+        collector.close()
+        assert sorted(point.value for point in metrics) == [0.023, 0.95, 0.97]
+        assert [(point.value, point.labels) for point in found] == [(45.2, labels)]
+
+    asyncio.run(documented())

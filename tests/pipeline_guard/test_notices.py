@@ -178,7 +178,7 @@ def test_slack_gets_the_documented_form_and_alertmanager_its_own() -> None:
          "since": (ManualClock().now() - timedelta(hours=1)).isoformat()},
     ]}  # fmt: skip
     slack = json.loads(slack_body(message))
-    (found,) = json.loads(alertmanager_body(message))
+    found, other = json.loads(alertmanager_body(message, ManualClock().now(), 60.0))
 
     assert slack["text"].startswith("Pipeline Alert: OPENED critical")
     assert slack["attachments"][0]["color"] == "danger"
@@ -186,3 +186,6 @@ def test_slack_gets_the_documented_form_and_alertmanager_its_own() -> None:
     assert found["labels"]["alertname"] == "PipelineGuard_disk_full"
     assert found["annotations"]["runbook_url"] == "https://r"
     assert found["startsAt"] == "2025-12-31T23:00:00+00:00"
+    assert found["endsAt"] == "2026-01-01T00:01:00+00:00"
+    assert other["labels"] == found["labels"] | {"severity": "warning"}
+    assert other["endsAt"] == "2026-01-01T00:00:00+00:00"

@@ -87,9 +87,13 @@ class Measurements:
         self._write()
 
     def _keep_up(self) -> None:
-        """Pack what is new, drop what is too old; what fails is tried again a minute later."""
+        """Pack what is new, drop what is too old, and once an hour learn what is usual.
+
+        What fails is tried again a minute later; baselines an hour later.
+        """
         with suppress(MonitoringError):
             self._collector.store.maintain()
+            self._collector.store.keep_baselines()
 
     def _write(self) -> None:
         points = []

@@ -175,6 +175,7 @@ class MetricsCollector:
             self._try("look", lambda: self.store.record(points_of(look(), self._clock.now())))
             if self._clock.monotonic_s() >= upkeep_s:
                 self._try("upkeep", self.store.maintain)
+                self._try("baselines", self.store.keep_baselines)
                 upkeep_s = self._clock.monotonic_s() + UPKEEP_S
             self._stop.wait(self._interval_s)
         self._try("upkeep", self.store.maintain)

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline_guard.errors import MonitoringError
+from pipeline_guard.metrics_store import arrivals
 from pipeline_guard.metrics_store.sealing import samples_of
 
 Integers: TypeAlias = npt.NDArray[np.int64]
@@ -25,6 +26,8 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 Header: TypeAlias = tuple[int, int, int, int, int, float, float, float, float]
 
 POINTS_MAX: Final = 5_000_000
+_EMPTY: Final = (math.inf, -math.inf, 0.0)
+_NOTHING: Final = (0, 0, *_EMPTY)
 _FEW: Final = 8
 _BY_SERIES: Final = (
     "SELECT id, series, last_us FROM chunks WHERE series IN (SELECT value FROM json_each(?)) "
@@ -36,7 +39,7 @@ _BY_TIME: Final = _BY_SERIES.replace("WHERE series", "WHERE +series")
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """One series as a whole, from the headers of its chunks and the hot table.
+    """One series as a whole, from the headers of its chunks and what has arrived.
 
     Attributes:
         points: all of them; n: those with a value.
@@ -62,13 +65,11 @@ def newest(
     Chunks are visited from the newest back, until none can hold a point that is new enough.
     """
     series = json.dumps(list(wanted))
-    rows = connection.execute(
-        "SELECT series, at_us, ifnull(value, 9e999) FROM hot "
-        "WHERE series IN (SELECT value FROM json_each(?)) "
-        "AND at_us BETWEEN ? AND ? ORDER BY at_us DESC LIMIT ?",
-        (series, start_us, end_us, limit),
-    ).fetchall()
-    parts, held, floor_us = [_table(rows)], len(rows), -math.inf
+    table = arrivals.table(connection)
+    inside = np.isin(table[:, 0], list(wanted))
+    inside &= (table[:, 1] >= start_us) & (table[:, 1] <= end_us)
+    parts = [_newest_of([table[inside]], limit)]
+    held, floor_us = len(parts[0]), -math.inf
     chunks = connection.execute(
         _BY_SERIES if len(wanted) <= _FEW else _BY_TIME, (series, start_us, end_us)
     )
@@ -119,12 +120,9 @@ def hot(
     connection: sqlite3.Connection, series: int, start_us: int, end_us: int
 ) -> tuple[Integers, Floats]:
     """Return what of a series is not sealed yet, in order of time."""
-    rows = connection.execute(
-        "SELECT series, at_us, ifnull(value, 9e999) FROM hot "
-        "WHERE series = ? AND at_us >= ? AND at_us < ? ORDER BY at_us, row",
-        (series, start_us, end_us),
-    ).fetchall()
-    table = _table(rows)
+    table = arrivals.table(connection)
+    table = table[(table[:, 0] == series) & (table[:, 1] >= start_us) & (table[:, 1] < end_us)]
+    table = table[np.argsort(table[:, 1], kind="stable")]
     return table[:, 1].astype(np.int64), table[:, 2]
 
 
@@ -167,35 +165,49 @@ def few_chunks_in(
 
 def latest(connection: sqlite3.Connection) -> dict[int, tuple[int, float]]:
     """Return the time and value of the newest point of every series."""
-    rows = connection.execute(
-        "SELECT series, max(last_us), newest FROM chunks GROUP BY series "
-        "UNION ALL SELECT series, max(at_us), value FROM hot GROUP BY series"
-    )
-    found: dict[int, tuple[int, float]] = {}
-    for series, at_us, value in rows:
+    rows = connection.execute("SELECT series, max(last_us), newest FROM chunks GROUP BY series")
+    found = {series: (at_us, _or_nan(newest)) for series, at_us, newest in rows}
+    table = arrivals.table(connection)
+    table = table[np.lexsort((table[:, 1], table[:, 0]))]
+    last = np.append(table[1:, 0] != table[:-1, 0], True)[: len(table)]
+    for series, at_us, value in table[last].tolist():
         if series not in found or at_us >= found[series][0]:
-            found[series] = (at_us, float("nan") if value is None else value)
+            found[int(series)] = (int(at_us), value)
     return found
 
 
 def summaries(connection: sqlite3.Connection) -> dict[int, Summary]:
     """Return every series as a whole; no chunk is unpacked."""
     rows = connection.execute(
-        "SELECT series, sum(points), sum(n), min(min), max(max), sum(sum) / sum(n) FROM ("
-        "SELECT series, points, n, min, max, sum FROM chunks UNION ALL "
-        "SELECT series, count(*), count(value), min(value), max(value), sum(value) FROM hot "
-        "GROUP BY series) GROUP BY series"
-    )
-    return {row[0]: Summary(row[1], row[2], *map(_or_nan, row[3:])) for row in rows}
+        "SELECT series, sum(points), sum(n), min(min), max(max), sum(sum) FROM chunks "
+        "GROUP BY series"
+    ).fetchall()
+    waiting = _summed(arrivals.table(connection))
+    found = {}
+    for series, points, n, *figures in rows:
+        more_points, more_n, low, high, total = waiting.pop(series, _NOTHING)
+        sealed = figures if n else _EMPTY
+        low, high, total = min(low, sealed[0]), max(high, sealed[1]), total + sealed[2]
+        found[series] = _summary(points + more_points, n + more_n, low, high, total)
+    return found | {series: _summary(*figures) for series, figures in waiting.items()}
+
+
+def _summed(table: Floats) -> dict[int, tuple[int, int, float, float, float]]:
+    """Points, those with a value, smallest, largest and sum of each series."""
+    series, group, points = np.unique(table[:, 0], return_inverse=True, return_counts=True)
+    there = ~np.isnan(table[:, 2])
+    values, owner = table[there, 2], group.ravel()[there]
+    n, total = np.bincount(owner, minlength=len(series)), np.bincount(owner, values, len(series))
+    low, high = np.full(len(series), np.inf), np.full(len(series), -np.inf)
+    np.minimum.at(low, owner, values)
+    np.maximum.at(high, owner, values)
+    columns = zip(*(each.tolist() for each in (points, n, low, high, total)), strict=True)
+    return dict(zip(series.astype(np.int64).tolist(), columns, strict=True))
+
+
+def _summary(points: int, n: int, low: float, high: float, total: float) -> Summary:
+    return Summary(points, n, low, high, total / n) if n else Summary(points, 0, *[math.nan] * 3)
 
 
 def _or_nan(value: float | None) -> float:
     return float("nan") if value is None else value
-
-
-def _table(rows: list[tuple[int, int, float]]) -> Floats:
-    """Series, times and values, in order of time; the mark for "no value" becomes NaN."""
-    table = np.array(rows, np.float64).reshape(-1, 3)
-    table = table[np.argsort(table[:, 1], kind="stable")]
-    table[np.isinf(table[:, 2]), 2] = np.nan
-    return table

@@ -11,6 +11,7 @@ after a month of standstill the store catches up in thirty runs.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from fnmatch import fnmatchcase
 from typing import Final
 
 from pipeline_guard.errors import ConfigurationError
+from pipeline_guard.metrics_store import arrivals
 
 DAY_US: Final = 86_400_000_000
 _CHUNKS_AT_ONCE: Final = 2_000
@@ -129,11 +131,13 @@ def drop(connection: sqlite3.Connection, due: Horizon) -> int:
 
 def finish(connection: sqlite3.Connection, edge_us: int) -> int:
     """Remove series of which nothing is left, and remember the edge. Returns how many."""
+    waiting = json.dumps(sorted(set(arrivals.table(connection)[:, 0].astype(int).tolist())))
     gone = connection.execute(
         "DELETE FROM series WHERE "
         "NOT EXISTS (SELECT 1 FROM chunks WHERE chunks.series = series.id) "
         "AND NOT EXISTS (SELECT 1 FROM rollups WHERE rollups.series = series.id) "
-        "AND id NOT IN (SELECT series FROM hot)"
+        "AND id NOT IN (SELECT value FROM json_each(?))",
+        (waiting,),
     ).rowcount
     if gone:
         connection.execute("DELETE FROM baselines WHERE series NOT IN (SELECT id FROM series)")

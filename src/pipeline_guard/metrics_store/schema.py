@@ -12,6 +12,7 @@ Source: https://www.sqlite.org/wal.html, sections 2.2 and 6; https://www.sqlite.
 
 from __future__ import annotations
 
+import math
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from pipeline_guard.errors import MonitoringError
+from pipeline_guard.metrics_store import arrivals
 
 BUSY_S: Final = 10.0
 APPLICATION_ID: Final = 0x50474D53  # "PGMS"
@@ -79,12 +81,28 @@ CREATE TABLE baselines (
 """
 
 
+_ARRIVALS: Final = "CREATE TABLE arrivals (id INTEGER PRIMARY KEY, points BLOB NOT NULL)"
+_MOVED_AT_ONCE: Final = 10_000
+
+
 def _first(connection: sqlite3.Connection) -> None:
     for statement in _TABLES.split(";\n"):
         connection.execute(statement)
 
 
-MIGRATIONS: Final[Sequence[Callable[[sqlite3.Connection], None]]] = (_first,)
+def _second(connection: sqlite3.Connection) -> None:
+    """A row for each batch that waits, in the place of one for each point."""
+    connection.execute(_ARRIVALS)
+    waiting = connection.execute("SELECT series, at_us, ifnull(value, 9e999) FROM hot ORDER BY row")
+    while rows := waiting.fetchmany(_MOVED_AT_ONCE):
+        series, times_us, values = zip(*rows, strict=True)
+        arrivals.add(
+            connection, series, times_us, [math.nan if math.isinf(v) else v for v in values]
+        )
+    connection.execute("DROP TABLE hot")
+
+
+MIGRATIONS: Final[Sequence[Callable[[sqlite3.Connection], None]]] = (_first, _second)
 """From each version to the next; only ever appended."""
 
 
@@ -122,6 +140,18 @@ def open_reader(path: Path) -> sqlite3.Connection:
     connection = _connection(path)
     connection.execute("PRAGMA query_only=ON")
     return connection
+
+
+def is_due(connection: sqlite3.Connection, name: str, now_us: int, every_s: float) -> bool:
+    """Whether the last time of something is so long ago, or ahead of now; then it is now.
+
+    In the caller's transaction: of several processes that ask at once, one gets it.
+    """
+    row = connection.execute("SELECT value FROM state WHERE name = ?", (name,)).fetchone()
+    if row is not None and 0 <= now_us - row[0] < every_s * 1e6:
+        return False
+    connection.execute("INSERT OR REPLACE INTO state VALUES (?, ?)", (name, now_us))
+    return True
 
 
 @contextmanager

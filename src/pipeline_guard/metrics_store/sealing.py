@@ -1,7 +1,8 @@
-"""From the hot table into chunks: points in order of time, 512 to a chunk, packed.
+"""From what has arrived into chunks: points in order of time, 512 to a chunk, packed.
 
-Guarantee: the chunks of a series do not overlap, except at a common edge; every point is in the hot
-table or in exactly one chunk, also when the sealing process is killed: a batch is one transaction.
+Guarantee: the chunks of a series do not overlap, except at a common edge; every point waits in
+`arrivals` or is in exactly one chunk, also when the sealing process is killed: a batch is one
+transaction.
 
 A series' newest chunk stays open until it is full: what comes next is packed with it. A point that
 comes late, or from before the clock went back, is put into the chunk of its time. Points of the
@@ -12,7 +13,6 @@ from __future__ import annotations
 
 import itertools
 import sqlite3
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline_guard.errors import MonitoringError
-from pipeline_guard.metrics_store import rollups
+from pipeline_guard.metrics_store import arrivals, rollups
 from pipeline_guard.metrics_store.moments import runs
 from pipeline_guard.metrics_store.packing import SAMPLES_MAX, Damaged, pack, unpack
 
@@ -29,7 +29,6 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 
 BATCH_POINTS: Final = 131_072
 """Points that one transaction seals. Writers wait for it, a few tenths of a second."""
-_FETCHED: Final = 8_192
 
 _INSERT: Final = "INSERT INTO chunks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
@@ -50,29 +49,25 @@ class _Written:
 
 
 def seal_batch(connection: sqlite3.Connection, *, points_max: int = BATCH_POINTS) -> int:
-    """Seal the oldest rows of the hot table, at most so many. In the caller's transaction.
+    """Seal the oldest that wait: whole batches, until they have so many points.
+
+    In the caller's transaction.
 
     Returns:
         How many; 0 when there was nothing to seal.
     """
-    oldest = connection.execute("SELECT min(row) FROM hot").fetchone()[0]
-    if oldest is None:
+    newest, table = arrivals.oldest(connection, points_max)
+    if not newest:
         return 0
-    behind = oldest + points_max
-    rows = connection.execute(
-        "SELECT series, at_us, ifnull(value, 9e999) FROM hot WHERE row < ?", (behind,)
-    )
-    table = np.concatenate(list(_slices(rows)))
     order = np.lexsort((table[:, 1], table[:, 0]))
     series = table[order, 0].astype(np.int64)
     times_us = table[order, 1].astype(np.int64)
     values = table[order, 2]
-    values[np.isinf(values)] = np.nan
-    newest = connection.execute(
+    last = connection.execute(
         "SELECT max((SELECT ifnull(max(id), 0) FROM chunks), "
         "(SELECT ifnull(max(chunk), 0) FROM packed))"
     ).fetchone()[0]
-    written = _Written(newest + 1)
+    written = _Written(last + 1)
     starts = runs(series)
     ends = [*starts[1:].tolist(), len(series)]
     for start, end in zip(starts.tolist(), ends, strict=True):
@@ -80,14 +75,8 @@ def seal_batch(connection: sqlite3.Connection, *, points_max: int = BATCH_POINTS
         _place(connection, written, int(series[start]), times_us[part], values[part])
     _write(connection, written)
     rollups.add(connection, series, times_us, values)
-    connection.execute("DELETE FROM hot WHERE row < ?", (behind,))
+    arrivals.remove(connection, newest)
     return len(table)
-
-
-def _slices(rows: sqlite3.Cursor) -> Iterator[Floats]:
-    """Rows as arrays, a few thousand at a time: as objects they would take ten times the room."""
-    while part := rows.fetchmany(_FETCHED):
-        yield np.array(part, np.float64)
 
 
 def _place(

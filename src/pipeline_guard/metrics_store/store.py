@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import itertools
+import math
 import queue
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self, TypeAlias, cast
+from typing import Final, Self, cast
 
 from pipeline_guard.errors import MonitoringError
-from pipeline_guard.metrics_store import retention, schema
-from pipeline_guard.metrics_store.queries import EPOCH, MICROSECOND, Queries, microseconds
+from pipeline_guard.metrics_store import arrivals, retention, schema
+from pipeline_guard.metrics_store.queries import Queries, microseconds
 from pipeline_guard.metrics_store.retention import RETENTION, Retention
-from pipeline_guard.metrics_store.series import SERIES_MAX, Key, Register, matching
+from pipeline_guard.metrics_store.series import SERIES_MAX, Register, matching
 from pipeline_guard.model import MetricPoint
 from privacy_runtime.world import Clock, SystemClock
 
@@ -29,11 +30,9 @@ MAGNITUDE_MAX: Final = 1e150
 AHEAD_MAX: Final = timedelta(days=1)
 """How far a point may lie in the future; clocks differ."""
 BASELINE_WEEKS: Final = 4.0
+BASELINES_EVERY_S: Final = 3600.0
+"""A baseline is made from whole hours, so oftener shows nothing new."""
 _HOT_MAX: Final = 200_000
-
-_INSERT: Final = "INSERT INTO hot (series, at_us, value) VALUES (?, ?, ?)"
-
-_Row: TypeAlias = tuple[Key, int, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +114,7 @@ class MetricStore:
         recorded, left = 0, iter(points)
         while batch := list(itertools.islice(left, BATCH_MAX)):
             try:
-                self._insert(self._rows(batch))
+                self._insert(batch)
             except MonitoringError as error:
                 error.details["recorded"] = recorded
                 raise
@@ -136,10 +135,10 @@ class MetricStore:
             MonitoringError: as `record`.
         """
         when, given = at or self._clock.now(), cast("dict[str, str] | None", labels)
-        self._insert(self._rows([MetricPoint(when, component, metric_name, value, given)]))
+        self._insert([MetricPoint(when, component, metric_name, value, given)])
 
     def seal(self) -> int:
-        """Pack what the hot table holds, in transactions of a few tenths of a second each.
+        """Pack what has arrived, in transactions of a few tenths of a second each.
 
         Returns:
             How many points.
@@ -148,7 +147,7 @@ class MetricStore:
 
         sealed, count = 0, 1
         with self._reading() as connection:
-            waiting = connection.execute("SELECT count(*) FROM hot").fetchone()[0]
+            waiting = arrivals.count(connection)
         self._unsealed = 0
         while count and sealed < waiting:
             with self._transaction("what is not sealed is still there") as connection:
@@ -190,6 +189,18 @@ class MetricStore:
             baselines.save(connection, found, now_us)
         return len(found)
 
+    def keep_baselines(self, every_s: float = BASELINES_EVERY_S) -> int:
+        """Learn anew what is usual, if nobody did for so long; any process may.
+
+        Returns:
+            For how many series; 0 when it was not due.
+        """
+        now_us = microseconds(self._clock.now())
+        with self._transaction("the baselines are those of before") as connection:
+            if not schema.is_due(connection, "baselines_us", now_us, every_s):
+                return 0
+        return self.refresh_baselines()
+
     def maintain(self) -> Upkeep:
         """Seal, drop what is too old, and give freed pages back to the file system.
 
@@ -219,42 +230,45 @@ class MetricStore:
     ) -> None:
         self.close()
 
-    def _rows(self, points: Sequence[MetricPoint]) -> list[_Row]:
-        """Check points and write them as rows; nothing is recorded if one is refused."""
-        latest_us = microseconds(self._clock.now() + AHEAD_MAX)
-        rows: list[_Row] = []
-        add = rows.append
-        try:
-            for point in points:
-                at, labels = point.timestamp, point.labels
-                if at.tzinfo is None:
-                    at = at.replace(tzinfo=UTC)
-                at_us = (at - EPOCH) // MICROSECOND
-                value = float(point.value)
-                if not 0 <= at_us <= latest_us or abs(value) > MAGNITUDE_MAX:
-                    raise _refusal(point, is_dated=0 <= at_us <= latest_us)
-                key = (point.component, point.metric_name, tuple(labels.items()) if labels else ())
-                add((key, at_us, value))
-        except (AttributeError, TypeError, ValueError, OverflowError) as error:
-            raise _not_a_point(len(rows)) from error
-        return rows
-
-    def _insert(self, rows: Sequence[_Row]) -> None:
+    def _insert(self, points: Sequence[MetricPoint]) -> None:
+        """Check points and write them down; nothing is recorded if one is refused."""
         with self._transaction("nothing of this batch was recorded") as connection:
-            ids = self._register.begin(connection)
-            numbered = []
-            try:
-                for key, at_us, value in rows:
-                    series = ids.get(key)
-                    if series is None:
-                        series = self._register.add(connection, key)
-                    numbered.append((series, at_us, value))
-            except TypeError as error:  # a label that cannot be a key is not a text
-                raise _not_a_point(len(numbered)) from error
-            connection.executemany(_INSERT, numbered)
-        self._unsealed += len(rows)
+            arrivals.add(connection, *self._columns(connection, points))
+        self._unsealed += len(points)
         if self._unsealed >= _HOT_MAX:
             self._seal_what_waits()
+
+    def _columns(
+        self, connection: sqlite3.Connection, points: Sequence[MetricPoint]
+    ) -> tuple[list[int], list[int], list[float]]:
+        """Series, times and values of points that are such, in their order.
+
+        The points of one look often share their time, which is worked out once then.
+        """
+        latest_us = microseconds(self._clock.now() + AHEAD_MAX)
+        ids, at, at_us = self._register.begin(connection), None, -1
+        numbers: list[int] = []
+        times_us: list[int] = []
+        values: list[float] = []
+        try:
+            for point in points:
+                if point.timestamp is not at:
+                    at = point.timestamp
+                    at_us = microseconds(at)
+                value, labels = float(point.value), point.labels
+                is_dated = 0 <= at_us <= latest_us
+                if not is_dated or not (
+                    -MAGNITUDE_MAX <= value <= MAGNITUDE_MAX or math.isnan(value)
+                ):
+                    raise _refusal(point, is_dated=is_dated)
+                key = (point.component, point.metric_name, tuple(labels.items()) if labels else ())
+                number = ids.get(key)
+                numbers.append(self._register.add(connection, key) if number is None else number)
+                times_us.append(at_us)
+                values.append(value)
+        except (AttributeError, TypeError, ValueError, OverflowError) as error:
+            raise _not_a_point(len(values)) from error
+        return numbers, times_us, values
 
     def _seal_what_waits(self) -> None:
         """Seal; a failure is not one of the points that were just recorded, and is kept aside."""

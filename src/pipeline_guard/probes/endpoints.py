@@ -49,6 +49,8 @@ class HttpProbe:
         answer_s: a later answer is none.
         authorities: PEM certificates to check the other side's by; without, the system's.
         is_verified: whether its certificate is checked.
+        certificate, key: shown to the other side, in PEM, where it asks for one (mTLS); read at
+            every look, so that renewed files are taken.
     """
 
     url: str
@@ -61,12 +63,16 @@ class HttpProbe:
     answer_s: Span = 4.0
     authorities: Path | None = None
     is_verified: bool = True
+    certificate: Path | None = None
+    key: Path | None = None
     _address: Address = field(init=False, repr=False, compare=False)
     _context: ssl.SSLContext | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Refuse what is no URL or no expression."""
         address = address_of(self.url)
+        if (self.certificate is None) != (self.key is None):
+            raise refused("certificate", "one of two files", "certificate and key together")
         try:
             re.compile(self.body)
         except re.error as error:
@@ -85,6 +91,10 @@ class HttpProbe:
         except OSError as error:
             words = f"bearer_file cannot be read: {why(error)}"
             return unknown(words, evidence=evidence)
+        try:
+            self._show_certificate()
+        except (OSError, ssl.SSLError):
+            return unknown("certificate and key cannot be read", evidence=evidence)
         loop = asyncio.get_running_loop()
         began_s = loop.time()
         try:
@@ -97,6 +107,10 @@ class HttpProbe:
         except (OSError, NotHttp) as error:
             return _dead(_sentence(error), evidence)
         return self._judged(answer, loop.time() - began_s, evidence)
+
+    def _show_certificate(self) -> None:
+        if self._context is not None and self.certificate is not None:
+            self._context.load_cert_chain(self.certificate, self.key)
 
     def _judged(self, answer: Answer, took_s: float, evidence: dict[str, Any]) -> Reading:
         evidence["status"] = answer.status

@@ -18,13 +18,13 @@ export_failed       a bit of an export                                export aga
 
 from __future__ import annotations
 
-import signal
-import socket
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from signal import SIGABRT, SIGKILL, SIGSTOP, Signals
 from typing import Any, Final
 
 from pipeline_guard import processes
@@ -38,53 +38,27 @@ from pipeline_guard.rehearsal.injections import (
     newest_weights,
     signalled,
 )
-from pipeline_guard.rehearsal.subjects import Subject
+from pipeline_guard.rehearsal.stage import (
+    Program,
+    Repertoire,
+    Scene,
+    answers,
+    free_port,
+    guard_config,
+    recovery,
+)
+from pipeline_guard.rehearsal.subjects import Factory, Subject
 
-_STEP: Final = 30
-"""The fault comes once the training is so far and has written a checkpoint."""
+_STEP: Final = 10
+_CHECKPOINTS: Final = 2
+"""The fault comes once the training is so far; one checkpoint may be damaged, the other is left."""
 _WRITER: Final = (
     "import pathlib, sys, time\n"
     "while True:\n"
     "    pathlib.Path(sys.argv[1]).write_text(str(time.time()))\n"
     "    time.sleep(0.2)\n"
 )
-_DEFAULTS: Final = {
-    "interval": "250ms",
-    "timeout": "30s",
-    "for": 2,
-    "clear_after": 2,
-    "grace_after_start": "0s",
-}
-_LIMITS: Final = {"cooldown": "0s", "max_attempts": 5, "window": "1h", "no_progress": 5}
-
-
-@dataclass(slots=True, kw_only=True)
-class Scene:
-    """One fault, ready to be played.
-
-    Attributes:
-        name: of the fault, as the table above has it.
-        faults: what the guard may call it.
-        config: the guard's configuration, less `store`.
-        start: start what is watched.
-        is_ready: whether the fault may come.
-        inject: do it.
-        is_over: whether what was hurt is whole again.
-        end: put everything away.
-        subject: whose price is looked at afterwards.
-        pulse: the newest heartbeat of a training.
-    """
-
-    name: str
-    faults: frozenset[Fault]
-    config: dict[str, Any]
-    start: Callable[[], None]
-    is_ready: Callable[[], bool]
-    inject: Callable[[], None]
-    is_over: Callable[[], bool]
-    end: Callable[[], None]
-    subject: Subject | None = None
-    pulse: Callable[[], Pulse | None] = field(default=lambda: None)
+_POLL_S: Final = 0.02
 
 
 class Training:
@@ -104,7 +78,7 @@ class Training:
         self,
         name: str,
         *faults: Fault,
-        inject: Callable[[], None],
+        inject: Callable[[], float | None],
         steps: dict[Fault, list[Any]],
         injury: Fault | None = None,
     ) -> Scene:
@@ -134,10 +108,11 @@ class Training:
             "run": str(run),
             "again": "1s",
         }
-        config = _config({"trainer": {"settings": settings}}, [progress, checkpoints])
-        config["recoveries"] = [
-            _recovery("trainer", fault, does, "trainer.progress") for fault, does in steps.items()
-        ]
+        config = guard_config(
+            {"trainer": {"settings": settings}},
+            [progress, checkpoints],
+            [recovery("trainer", fault, does, "trainer.progress") for fault, does in steps.items()],
+        )
         return Scene(
             name=name,
             faults=frozenset(faults),
@@ -151,14 +126,14 @@ class Training:
             pulse=self.pulse,
         )
 
-    def hurt(self, number: signal.Signals) -> Callable[[], None]:
+    def hurt(self, number: Signals) -> Callable[[], None]:
         """Send it a signal."""
         return lambda: signalled(self._pid_file, number)
 
     def corrupted(self) -> None:
         """Damage its newest checkpoint, and kill it."""
         flipped(newest_weights(self._subject.run))
-        signalled(self._pid_file, signal.SIGKILL)
+        signalled(self._pid_file, SIGKILL)
 
     def pulse(self) -> Pulse | None:
         """Its newest heartbeat; `None` where there is none yet."""
@@ -175,15 +150,17 @@ class Training:
     def _is_ready(self) -> bool:
         pulse = self.pulse()
         self._require_alive(pulse)
-        return pulse is not None and (pulse.step or 0) >= _STEP and (pulse.checkpoint or 0) > 0
+        written = len(list(self._subject.run.glob("checkpoint-*")))
+        return pulse is not None and (pulse.step or 0) >= _STEP and written >= _CHECKPOINTS
 
-    def _await_injury(self) -> None:
-        """It hurts itself: wait until it says so."""
+    def _await_injury(self) -> float:
+        """It hurts itself: wait until it says so; returns when that was."""
         while True:
             pulse = self.pulse()
             if pulse is not None and (not pulse.is_finite or pulse.ended is not None):
-                return
+                return pulse.progress_s
             self._require_alive(pulse)
+            time.sleep(_POLL_S)
 
     def _require_alive(self, pulse: Pulse | None) -> None:
         name = processes.read_pid_file(self._pid_file)
@@ -197,9 +174,9 @@ class Training:
         return pulse is not None and pulse.ended is Ended.FINISHED
 
     def _end(self) -> None:
-        name = processes.read_pid_file(self._pid_file)
+        name = processes.read_pid_file(self._pid_file) if self._pid_file.exists() else None
         if name is not None and name.is_alive():
-            name.send(signal.SIGKILL, to_group=name.leads_group())
+            name.send(SIGKILL, to_group=name.leads_group())
             name.ended_within(10)
 
 
@@ -217,9 +194,9 @@ def disk_full(training: Training, disk: SmallDisk) -> Scene:
         {"id": "storage.disk", "component": "storage", "type": "disk", "path": str(disk.folder),
          "warn_free": 0.2, "crit_free": 0.1}
     )  # fmt: skip
-    clean = {"root": str(disk.folder), "patterns": ["dumps/*"], "older_than": "0s"}
+    clean = {"root": str(disk.folder), "patterns": ["dumps/*"], "older_than": "1ms"}
     scene.config["recoveries"].insert(
-        0, _recovery("storage", Fault.DISK_FULL, [{"clean": clean}], "storage.disk")
+        0, recovery("storage", Fault.DISK_FULL, [{"clean": clean}], "storage.disk")
     )
     ended = scene.end
 
@@ -233,21 +210,21 @@ def disk_full(training: Training, disk: SmallDisk) -> Scene:
 
 def dead_endpoint(folder: Path) -> Scene:
     """A server is killed."""
-    port = _free_port()
-    program = _Program(folder, (sys.executable, "-m", "http.server", str(port), "--bind",
-                                "127.0.0.1", "--directory", str(folder)))  # fmt: skip
+    port = free_port()
+    program = Program(folder, (sys.executable, "-m", "http.server", str(port), "--bind",
+                               "127.0.0.1", "--directory", str(folder)))  # fmt: skip
     check = {"id": "server.answers", "component": "server", "type": "http",
              "url": f"http://127.0.0.1:{port}/", "answer": "2s"}  # fmt: skip
-    config = _config({"server": {"settings": program.settings()}}, [check])
-    config["recoveries"] = [_recovery("server", Fault.DEAD_ENDPOINT, ["start"], "server.answers")]
+    does = recovery("server", Fault.DEAD_ENDPOINT, ["start"], "server.answers")
+    config = guard_config({"server": {"settings": program.settings()}}, [check], [does])
     return Scene(
         name="dead_endpoint",
         faults=frozenset({Fault.DEAD_ENDPOINT}),
         config=config,
         start=program.start,
-        is_ready=lambda: _answers(port),
-        inject=lambda: signalled(program.pid_file, signal.SIGKILL),
-        is_over=lambda: _answers(port),
+        is_ready=lambda: answers(port),
+        inject=lambda: program.send(SIGKILL),
+        is_over=lambda: answers(port),
         end=program.end,
     )
 
@@ -255,20 +232,18 @@ def dead_endpoint(folder: Path) -> Scene:
 def stale_data(folder: Path) -> Scene:
     """What keeps a file fresh stops."""
     path = folder / "rows.json"
-    program = _Program(folder, (sys.executable, "-c", _WRITER, str(path)))
+    program = Program(folder, (sys.executable, "-c", _WRITER, str(path)))
     check = {"id": "data.fresh", "component": "data", "type": "freshness", "path": str(path),
              "warn": "1s", "crit": "2s"}  # fmt: skip
-    config = _config({"data": {"settings": program.settings()}}, [check])
-    config["recoveries"] = [
-        _recovery("data", Fault.STALE_DATA, [{"restart": {"grace": "1s"}}], "data.fresh")
-    ]
+    does = recovery("data", Fault.STALE_DATA, [{"restart": {"grace": "1s"}}], "data.fresh")
+    config = guard_config({"data": {"settings": program.settings()}}, [check], [does])
     return Scene(
         name="stale_data",
         faults=frozenset({Fault.STALE_DATA}),
         config=config,
         start=program.start,
         is_ready=path.exists,
-        inject=lambda: signalled(program.pid_file, signal.SIGSTOP),
+        inject=lambda: program.send(SIGSTOP),
         is_over=program.is_alive,
         end=program.end,
     )
@@ -280,10 +255,8 @@ def export_failed(subject: Subject, folder: Path) -> Scene:
              "command": list(subject.export_check), "answer": "120s", "fault": "export_failed",
              "timeout": "130s", "for": 1, "clear_after": 1}  # fmt: skip
     again = {"command": {"command": list(subject.export_command)}}
-    config = _config({"mobile_export": {}}, [check])
-    config["recoveries"] = [
-        _recovery("mobile_export", Fault.EXPORT_FAILED, [again], "export.answers")
-    ]
+    does = recovery("mobile_export", Fault.EXPORT_FAILED, [again], "export.answers")
+    config = guard_config({"mobile_export": {}}, [check], [does])
 
     def made() -> None:
         _run(subject.export_command, folder)
@@ -304,50 +277,65 @@ def export_failed(subject: Subject, folder: Path) -> Scene:
     )
 
 
-class _Program:
-    """A small program that the guard may start again."""
+def training_scenes(factory: Factory) -> Repertoire:
+    """Every scene of a training.
 
-    def __init__(self, folder: Path, command: tuple[str, ...]) -> None:
-        self.pid_file, self._folder, self._command = folder / "program.pid", folder, command
+    Args:
+        factory: makes the subject.
+    """
 
-    def settings(self) -> dict[str, Any]:
-        log = self._folder / "program.log"
-        command = list(self._command)
-        return {"pid_file": str(self.pid_file), "command": command, "log": str(log)}
+    def training(folder: Path) -> Training:
+        return Training(factory(folder), folder)
 
-    def start(self) -> None:
-        name = processes.start(self._command, log=self._folder / "program.log")
-        processes.write_pid_file(self.pid_file, name)
+    def hurt(name: str, fault: Fault, steps: Sequence[Any], number: Any, folder: Path) -> Scene:
+        it = training(folder)
+        does = {fault: list(steps), Fault.CRASH: ["resume_training"]}
+        return it.scene(name, fault, inject=it.hurt(number), steps=does)
 
-    def is_alive(self) -> bool:
-        name = processes.read_pid_file(self.pid_file)
-        return name is not None and name.is_alive()
+    def injured(name: str, fault: Fault, steps: Sequence[Any], folder: Path) -> Scene:
+        it = training(folder)
+        does = {fault: list(steps), Fault.CRASH: ["resume_training"]}
+        return it.scene(name, fault, inject=lambda: None, steps=does, injury=fault)
 
-    def end(self) -> None:
-        name = processes.read_pid_file(self.pid_file)
-        if name is not None and name.is_alive():
-            name.send(signal.SIGKILL)
-            name.ended_within(5)
+    def corrupt(folder: Path) -> Scene:
+        it = training(folder)
+        does: dict[Fault, list[Any]] = {
+            Fault.CORRUPT_CHECKPOINT: ["quarantine_checkpoint"],
+            Fault.CRASH: ["restore_last_verified", "resume_training"],
+        }
+        return it.scene(
+            "corrupt_checkpoint",
+            Fault.CORRUPT_CHECKPOINT,
+            Fault.CRASH,
+            inject=it.corrupted,
+            steps=does,
+        )
 
+    def full(folder: Path) -> Scene:
+        disk = SmallDisk.mounted(folder / "disk")
+        try:
+            return disk_full(Training(factory(disk.folder), folder), disk)
+        except BaseException:
+            disk.unmount()
+            raise
 
-def _config(components: dict[str, Any], checks: list[dict[str, Any]]) -> dict[str, Any]:
+    resume = ["resume_training"]
+    stop = ["capture_stacks", {"terminate": {"grace": "1s"}}, "resume_training"]
     return {
-        "version": 1,
-        "mode": "act",
-        "defaults": dict(_DEFAULTS),
-        "rate": {"actions": 20, "per": "1m"},
-        "components": components,
-        "checks": checks,
-    }
-
-
-def _recovery(component: str, fault: Fault, steps: list[Any], check: str) -> dict[str, Any]:
-    return {
-        "on": {"component": component, "fault": fault.value, "severity": "degraded"},
-        "steps": steps,
-        "mode": "act",
-        "limits": dict(_LIMITS),
-        "verify": {"check": check, "within": "120s"},
+        "crash": partial(hurt, "crash", Fault.CRASH, resume, SIGABRT),
+        "kill": partial(hurt, "kill", Fault.CRASH, resume, SIGKILL),
+        "hang": partial(hurt, "hang", Fault.HANG, stop, SIGSTOP),
+        "not_finite": partial(
+            injured, "not_finite", Fault.NOT_FINITE, ["restore_last_verified", "resume_training"]
+        ),
+        "out_of_memory": partial(
+            injured, "out_of_memory", Fault.OUT_OF_MEMORY, ["halve_micro_batch", "resume_training"]
+        ),
+        "corrupt_checkpoint": corrupt,
+        "disk_full": full,
+        "dead_endpoint": dead_endpoint,
+        "stale_data": stale_data,
+        "export_failed": lambda folder: export_failed(factory(folder), folder),
     }
 
 
@@ -358,18 +346,3 @@ def _run(command: tuple[str, ...], folder: Path) -> None:
     if done.returncode != 0:
         last = done.stderr.strip().splitlines()[-1:]
         raise Impossible(f"{Path(command[0]).name} ended with {done.returncode}: {last}")
-
-
-def _free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-    return port
-
-
-def _answers(port: int) -> bool:
-    try:
-        with socket.create_connection(("127.0.0.1", port), timeout=1):
-            return True
-    except OSError:
-        return False

@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
-from signal import SIGABRT, SIGKILL, SIGSTOP
 from typing import Any, Final
-
-import yaml
 
 from pipeline_guard.errors import ConfigurationError, PipelineGuardError
 from pipeline_guard.guard import SelfHealingPipelineGuard
 from pipeline_guard.guard.events import Event, Happening
 from pipeline_guard.guard.watch import Watch
 from pipeline_guard.model import Fault
-from pipeline_guard.rehearsal.injections import Impossible, SmallDisk
-from pipeline_guard.rehearsal.scenes import (
-    Scene,
-    Training,
-    dead_endpoint,
-    disk_full,
-    export_failed,
-    stale_data,
-)
-from pipeline_guard.rehearsal.subjects import Factory
+from pipeline_guard.rehearsal.injections import Impossible
+from pipeline_guard.rehearsal.stage import Repertoire, Scene
 from privacy_runtime.world import Clock
 
 LIMIT_S: Final = 300.0
@@ -65,71 +54,9 @@ class Trial:
         return asdict(self)
 
 
-def make_scenes(factory: Factory) -> Mapping[str, Callable[[Path], Scene]]:
-    """Every scene by name; each is made in an empty folder.
-
-    Args:
-        factory: makes the subject.
-    """
-
-    def training(folder: Path) -> Training:
-        return Training(factory(folder), folder)
-
-    def hurt(name: str, fault: Fault, steps: Sequence[Any], number: Any, folder: Path) -> Scene:
-        it = training(folder)
-        does = {fault: list(steps), Fault.CRASH: ["resume_training"]}
-        return it.scene(name, fault, inject=it.hurt(number), steps=does)
-
-    def injured(name: str, fault: Fault, steps: Sequence[Any], folder: Path) -> Scene:
-        it = training(folder)
-        does = {fault: list(steps), Fault.CRASH: ["resume_training"]}
-        return it.scene(name, fault, inject=lambda: None, steps=does, injury=fault)
-
-    def corrupt(folder: Path) -> Scene:
-        it = training(folder)
-        does: dict[Fault, list[Any]] = {
-            Fault.CORRUPT_CHECKPOINT: ["quarantine_checkpoint"],
-            Fault.CRASH: ["restore_last_verified", "resume_training"],
-        }
-        return it.scene(
-            "corrupt_checkpoint",
-            Fault.CORRUPT_CHECKPOINT,
-            Fault.CRASH,
-            inject=it.corrupted,
-            steps=does,
-        )
-
-    def full(folder: Path) -> Scene:
-        disk = SmallDisk.mounted(folder / "disk")
-        try:
-            return disk_full(Training(factory(disk.folder), folder), disk)
-        except BaseException:
-            disk.unmount()
-            raise
-
-    resume = ["resume_training"]
-    stop = ["capture_stacks", {"terminate": {"grace": "1s"}}, "resume_training"]
-    return {
-        "crash": partial(hurt, "crash", Fault.CRASH, resume, SIGABRT),
-        "kill": partial(hurt, "kill", Fault.CRASH, resume, SIGKILL),
-        "hang": partial(hurt, "hang", Fault.HANG, stop, SIGSTOP),
-        "not_finite": partial(
-            injured, "not_finite", Fault.NOT_FINITE, ["restore_last_verified", "resume_training"]
-        ),
-        "out_of_memory": partial(
-            injured, "out_of_memory", Fault.OUT_OF_MEMORY, ["halve_micro_batch", "resume_training"]
-        ),
-        "corrupt_checkpoint": corrupt,
-        "disk_full": full,
-        "dead_endpoint": dead_endpoint,
-        "stale_data": stale_data,
-        "export_failed": lambda folder: export_failed(factory(folder), folder),
-    }
-
-
 def rehearse(
     names: Iterable[str],
-    factory: Factory,
+    scenes: Repertoire,
     *,
     clock: Clock,
     tell: Callable[[str], None] = lambda _: None,
@@ -138,8 +65,8 @@ def rehearse(
     """Play scenes one after the other, each in a folder that is thrown away.
 
     Args:
-        names: of the scenes.
-        factory: makes the subject.
+        names: of those that are played.
+        scenes: that there are.
         clock: measures.
         tell: hears what is played now.
         limit_s: for each part of a trial.
@@ -147,7 +74,7 @@ def rehearse(
     Raises:
         ConfigurationError: there is no such scene; nothing was played.
     """
-    scenes, wanted = make_scenes(factory), list(names)
+    wanted = list(names)
     unknown = [name for name in wanted if name not in scenes]
     if unknown:
         raise ConfigurationError(
@@ -171,7 +98,7 @@ def _trial(
         return _impossible(name, error)
     try:
         return asyncio.run(_played(scene, folder, clock, limit_s))
-    except Impossible as error:
+    except PipelineGuardError as error:
         return _impossible(name, error)
     finally:
         scene.end()
@@ -183,6 +110,7 @@ class _Heard:
 
     clock: Clock
     faults: frozenset[Fault]
+    is_listening: bool = False
     injected_s: float | None = None
     detected_s: float | None = None
     over_s: float | None = None
@@ -194,7 +122,7 @@ class _Heard:
         now_s = self.clock.monotonic_s()
         self.standing = len(watch.incidents)
         for event in events:
-            if self.injected_s is None:
+            if not self.is_listening:
                 continue
             self.words.append(event.text)
             if event.kind is Happening.OPENED and self.detected_s is None:
@@ -206,7 +134,8 @@ class _Heard:
 
 async def _played(scene: Scene, folder: Path, clock: Clock, limit_s: float) -> Trial:
     path = folder / "guard.yaml"
-    path.write_text(yaml.safe_dump({**scene.config, "store": {"path": str(folder / "guard.db")}}))
+    # JSON is YAML 1.2, which the guard reads: 1e-6 in a command stays a text.
+    path.write_text(json.dumps({**scene.config, "store": {"path": str(folder / "guard.db")}}))
     guard = SelfHealingPipelineGuard(path)
     heard = _Heard(clock, scene.faults)
     guard.add_observer(heard)
@@ -214,8 +143,9 @@ async def _played(scene: Scene, folder: Path, clock: Clock, limit_s: float) -> T
     await _until(scene.is_ready, clock, limit_s, "the fault could come")
     await guard.start_monitoring()
     try:
-        await asyncio.to_thread(scene.inject)
-        heard.injected_s = clock.monotonic_s()
+        heard.is_listening, began_s = True, clock.monotonic_s()
+        came_s = await asyncio.to_thread(scene.inject)
+        heard.injected_s = began_s if came_s is None else came_s
         lost = await _healed(scene, heard, clock, limit_s)
         note = ""
     except PipelineGuardError as error:
@@ -271,5 +201,5 @@ def _between(start_s: float | None, end_s: float | None) -> float | None:
     return None if start_s is None or end_s is None else round(max(0.0, end_s - start_s), 3)
 
 
-def _impossible(name: str, error: Impossible) -> Trial:
+def _impossible(name: str, error: PipelineGuardError) -> Trial:
     return Trial(fault=name, detected_s=None, recovered_s=None, healed=False, note=error.message)

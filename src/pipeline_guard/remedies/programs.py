@@ -9,6 +9,7 @@ from typing import Annotated, Final
 
 from pipeline_guard import processes
 from pipeline_guard.config.values import POSITIVE
+from pipeline_guard.heartbeat.pulses import read_pulse
 from pipeline_guard.model import Applied, Case
 from pipeline_guard.processes import ProcessName
 from pipeline_guard.remedies.actions import (
@@ -73,12 +74,15 @@ class ResumeTraining:
     charged, and the trainer itself verifies the checkpoint that it loads. Run
     `restore_last_verified` before it.
 
+    A process whose heartbeat says that it ended may still be on its way out: it is waited for.
+
     Args:
         command: the program and its arguments. Setting `resume_command`.
         run: the run's folder, which must be there. Setting `run`.
         pid_file: is written. Setting `pid_file`.
         log: what it prints is appended. Setting `log`.
         folder: its working folder. Setting `folder`.
+        leave_s: a process that said that it ended must be gone within this time.
     """
 
     command: tuple[str, ...] = ()
@@ -86,6 +90,7 @@ class ResumeTraining:
     pid_file: Path | None = None
     log: Path | None = None
     folder: Path | None = None
+    leave_s: Span = 30.0
 
     def objection(self, case: Case) -> str | None:
         """Refuse without a run to resume, and while one is under way."""
@@ -100,7 +105,9 @@ class ResumeTraining:
         if not run.is_dir():
             return f"{run.name} is not there: there is nothing to resume"
         running = process_of(pid_file, run / "heartbeat.json")
-        return None if running is None else f"it runs already, as process {running.pid}"
+        if running is None or _is_leaving(running, run):
+            return None
+        return f"it runs already, as process {running.pid}"
 
     def intent(self, case: Case) -> str:
         """Which run."""
@@ -109,6 +116,16 @@ class ResumeTraining:
 
     def apply(self, case: Case, within_s: float) -> Applied:
         """Start it."""
+        run, pid_file = (
+            path_setting(case, self.run, "run"),
+            path_setting(case, self.pid_file, "pid_file"),
+        )
+        leaving = None if run is None else process_of(pid_file, run / "heartbeat.json")
+        if run is not None and leaving is not None and _is_leaving(leaving, run):
+            waits_s = max(0.0, min(self.leave_s, within_s - _KEPT_S))
+            if not leaving.ended_within(waits_s):
+                words = f"process {leaving.pid} said that it ended, and runs {waits_s:.0f} s later"
+                raise refusal(words, "terminate it first; nothing was started")
         command = command_setting(case, self.command, "resume_command")
         return start_program(case, command, self.pid_file, self.log, self.folder)
 
@@ -194,6 +211,15 @@ class Restart:
             summary=f"{stopped.summary}; {started.summary}",
             evidence={"stopped": dict(stopped.evidence), **started.evidence},
         )
+
+
+def _is_leaving(process: ProcessName, run: Path) -> bool:
+    """Whether a process has said, in the heartbeat of its run, that its work has ended."""
+    try:
+        pulse = read_pulse(run / "heartbeat.json")
+    except (OSError, ValueError):
+        return False
+    return pulse.ended is not None and pulse.process == process
 
 
 def start_program(

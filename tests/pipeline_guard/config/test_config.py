@@ -358,8 +358,9 @@ def test_a_sample_is_made_from_the_runs_that_are_found(tmp_path: Path) -> None:
     assert config.mode is Mode.OBSERVE
 
 
-def test_the_shipped_configuration_is_read() -> None:
-    path = ROOT / "configs" / "pipeline_guard.yaml"
+@pytest.mark.parametrize("name", ["pipeline_guard.yaml", "pipeline_guard_router.yaml"])
+def test_the_shipped_configurations_are_read(name: str) -> None:
+    path = ROOT / "configs" / name
     config = parse_config(path.read_text(), str(path), registries(), variables=VARIABLES)
 
     assert config.recoveries

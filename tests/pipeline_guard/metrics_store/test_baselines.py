@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline_guard.detection.baselines import hour_of_week, summarize, unusual
+from pipeline_guard.guard.measurements import Measurements
 from pipeline_guard.metrics_store import MetricStore
 from pipeline_guard.model import MetricPoint
 from privacy_runtime.testing import DEFAULT_START, ManualClock
@@ -109,3 +110,43 @@ def test_a_series_that_fell_silent_keeps_what_it_had(tmp_path: Path) -> None:
 
         assert store.refresh_baselines() == 0
         assert len(store.query.baselines()) == 1
+
+
+def test_baselines_are_learned_anew_once_an_hour_by_whichever_process(tmp_path: Path) -> None:
+    clock, path = ManualClock(), tmp_path / "m.db"
+    with MetricStore(path, clock=clock) as one, MetricStore(path, clock=clock) as other:
+        one.record_one("a", "b", 1.0)
+        one.seal()
+        assert (one.keep_baselines(), other.keep_baselines()) == (1, 0)
+        clock.advance(3_599)
+        assert (one.keep_baselines(), other.keep_baselines()) == (0, 0)
+        clock.advance(2)
+        assert (other.keep_baselines(), one.keep_baselines()) == (1, 0)
+        ((_, found),) = one.query.baselines()
+        assert found.version == 2
+
+
+def test_a_clock_that_went_back_does_not_stop_the_learning(tmp_path: Path) -> None:
+    clock = ManualClock()
+    with MetricStore(tmp_path / "m.db", clock=clock) as store:
+        store.record_one("a", "b", 1.0)
+        store.seal()
+        ahead = ManualClock(clock.now() + timedelta(hours=12))
+        with MetricStore(tmp_path / "m.db", clock=ahead) as wrong:
+            assert wrong.keep_baselines() == 1
+        assert store.keep_baselines() == 1
+
+
+def test_the_guards_measurements_have_baselines_without_being_asked(tmp_path: Path) -> None:
+    clock = ManualClock()
+    measurements = Measurements(tmp_path / "m.db", clock)
+    try:
+        measurements.record([MetricPoint(clock.now(), "trainer", "loss", 2.0)])
+        measurements._write()
+        measurements._keep_up()
+    finally:
+        measurements.close()
+
+    with MetricStore(tmp_path / "m.db", clock=clock) as store:
+        ((series, found),) = store.query.baselines()
+        assert (series.component, found.version) == ("trainer", 1)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import sqlite3
 import stat
 from pathlib import Path
@@ -61,6 +62,32 @@ def test_the_database_of_another_program_is_refused(tmp_path: Path) -> None:
         _open(place)
 
     assert place.read_bytes() == before
+
+
+def test_a_file_of_the_first_version_keeps_its_points_sealed_and_waiting(path: Path) -> None:
+    now = ManualClock().now()
+    with sqlite3.connect(path) as file:
+        file.execute("DROP TABLE arrivals")
+        file.execute(
+            "CREATE TABLE hot (row INTEGER PRIMARY KEY, series INTEGER NOT NULL, "
+            "at_us INTEGER NOT NULL, value REAL)"
+        )
+        at_us = int(now.timestamp() * 1e6)
+        rows = [(1, at_us + n, n / 3) for n in range(1, 20_001)]
+        file.executemany("INSERT INTO hot (series, at_us, value) VALUES (?, ?, ?)", rows)
+        file.execute("INSERT INTO hot (series, at_us) VALUES (1, ?)", (at_us + 20_001,))
+        file.execute("PRAGMA user_version=1")
+    file.close()
+
+    with _open(path) as store:
+        found = store.query.points(limit=30_000)
+        assert len(found) == 23_001
+        assert [p.value for p in found[3_000:-1]] == [n / 3 for n in range(1, 20_001)]
+        assert math.isnan(found[-1].value)
+        store.seal()
+        assert store.query.summaries()[0][1].points == 23_001
+    with _open(path) as store:
+        assert len(store.query.points(limit=30_000)) == 23_001
 
 
 def test_a_newer_version_is_refused(path: Path) -> None:

@@ -332,10 +332,10 @@ def test_readers_and_a_sealer_see_every_point_once(store: MetricStore) -> None:
 def test_a_reader_that_is_in_the_middle_blocks_no_writer(store: MetricStore) -> None:
     store.record(_points((0, 0.0)))
     with store._reading() as connection:
-        connection.execute("SELECT count(*) FROM hot").fetchone()
+        connection.execute("SELECT count(*) FROM arrivals").fetchone()
         store.record(_points((1, 1.0)))
         store.maintain()
-        within = connection.execute("SELECT count(*) FROM hot").fetchone()[0]
+        within = connection.execute("SELECT count(*) FROM arrivals").fetchone()[0]
 
     assert within == 1
     assert len(store.query.points()) == 2

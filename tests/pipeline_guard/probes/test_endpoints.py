@@ -240,6 +240,24 @@ def tls_context(folder: Path) -> tuple[ssl.SSLContext, Path]:
     return context, path
 
 
+def test_who_asks_for_a_certificate_gets_it_and_nobody_else_is_let_in(tmp_path: Path) -> None:
+    context, path = tls_context(tmp_path)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(path)
+    key = next(each for each in tmp_path.iterdir() if b"PRIVATE KEY" in each.read_bytes())
+    with serving(OK_ANSWER, tls=context) as (port, _):
+        url = f"https://127.0.0.1:{port}/"
+        shown = look(HttpProbe(url=url, is_verified=False, certificate=path, key=key))
+        silent = look(HttpProbe(url=url, is_verified=False))
+        lost = look(HttpProbe(url=url, certificate=tmp_path / "gone", key=key))
+
+    assert shown.verdict is Verdict.OK, shown.summary
+    assert (silent.verdict, silent.fault) == (Verdict.CRITICAL, Fault.DEAD_ENDPOINT)
+    assert lost.verdict is Verdict.UNKNOWN
+    with pytest.raises(ConfigurationError, match="together"):
+        HttpProbe(url=url, certificate=path)
+
+
 def test_the_certificate_of_a_server_is_read_whoever_signed_it(tmp_path: Path) -> None:
     context, _ = tls_context(tmp_path)
     with serving(OK_ANSWER, tls=context) as (port, _):

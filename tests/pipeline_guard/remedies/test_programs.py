@@ -206,6 +206,41 @@ def test_a_training_is_resumed_where_its_folder_is(tmp_path: Path) -> None:
     assert "runs already" in (ResumeTraining().objection(case(settings)) or "")
 
 
+LEAVING = """
+import sys, time
+from pathlib import Path
+from pipeline_guard.heartbeat import Heartbeat
+heart = Heartbeat(Path(sys.argv[1]) / "run" / "heartbeat.json")
+heart.fail("MemoryError")
+(Path(sys.argv[1]) / "failed").write_text("yes")
+time.sleep(float(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize(("stays_s", "is_resumed"), [(1.0, True), (60.0, False)])
+def test_a_training_that_says_that_it_failed_is_waited_for_while_it_leaves(
+    tmp_path: Path, stays_s: float, is_resumed: bool
+) -> None:
+    (tmp_path / "run").mkdir()
+    settings = {
+        **sleeping(tmp_path),
+        "command": [sys.executable, "-c", LEAVING, str(tmp_path), str(stays_s)],
+        "resume_command": ["/bin/sh", "-c", f"echo resumed > {tmp_path}/said; sleep 60"],
+        "run": str(tmp_path / "run"),
+    }
+    Start().apply(case(settings), 10)
+    waited(tmp_path / "failed", "yes")
+    remedy = ResumeTraining(leave_s=20.0 if is_resumed else 0.2)
+    assert remedy.objection(case(settings)) is None
+
+    if is_resumed:
+        remedy.apply(case(settings), 30)
+        assert waited(tmp_path / "said") == "resumed\n"
+    else:
+        with pytest.raises(RecoveryError, match="said that it ended, and runs"):
+            remedy.apply(case(settings), 30)
+
+
 HANGING = """
 import sys, time
 from pathlib import Path

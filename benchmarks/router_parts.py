@@ -131,7 +131,7 @@ async def _be_mock(port: int, draws: str, speed: float, slots: int) -> None:
 
 def _be_gateway(folder: Path, port: int, given: dict[str, Any]) -> None:
     """Open everything that a deployment has: identity, allowances, audit; and serve."""
-    from federated_dp_llm.gateway.app import make_app
+    from federated_dp_llm.gateway.app import Verifier, make_app
     from federated_dp_llm.gateway.audit import AuditTrail
     from federated_dp_llm.gateway.options import GatewayOptions
     from federated_dp_llm.gateway.serve import run
@@ -150,7 +150,7 @@ def _be_gateway(folder: Path, port: int, given: dict[str, Any]) -> None:
     gateway = make_app(
         allowances=AsyncAllowances(store),
         backends=options.values(),
-        authenticate=access.verified,
+        authenticate=Verifier(access.verified, access.known),
         accounts_of=lambda _: accounts,
         audit=AuditTrail(folder / "audit.log"),
         policy=options.policy(),

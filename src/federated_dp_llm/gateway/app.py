@@ -1,12 +1,11 @@
 """The gateway as an ASGI application: OpenAI's requests in, paid for, forwarded, answered.
 
-One request: who asks, what they ask, what it can cost; is there room at a backend; hold the cost
-on disk; forward; pass the answer on; settle; note. In this order, and none of it twice.
+Who asks and what they ask is found out here; `exchange` does the rest. `front` is the short way
+in for requests of which all of that is known at once.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,15 +14,17 @@ from typing import Any, Final
 import msgspec
 
 from federated_dp_llm.gateway import refusals
-from federated_dp_llm.gateway.audit import AuditTrail, Line
+from federated_dp_llm.gateway.asgi import AsgiReply, Receive, Send
+from federated_dp_llm.gateway.audit import AuditTrail
 from federated_dp_llm.gateway.backends import PATHS, Backend, Backends, Strategy
-from federated_dp_llm.gateway.charges import Charges, Debits, Hold, Unit
-from federated_dp_llm.gateway.completions import Asked, CompletionTerms, read
+from federated_dp_llm.gateway.charges import Charges, Debits, Unit
+from federated_dp_llm.gateway.completions import Asked, CompletionTerms, InvalidRequest, read
 from federated_dp_llm.gateway.connection import Limits, Timeouts
+from federated_dp_llm.gateway.exchange import AccountsOf, Counter, Exchange, Refused
 from federated_dp_llm.gateway.figures import Figures
-from federated_dp_llm.gateway.presence import ClientLeft, Presence, Receive
+from federated_dp_llm.gateway.presence import ClientLeft
 from federated_dp_llm.gateway.refusals import Refusal
-from federated_dp_llm.gateway.relay import Ended, Relay, Send
+from federated_dp_llm.gateway.relay import Relay
 from privacy_core.errors import PrivacyError
 from privacy_runtime.http.credentials import Credentials, of_text
 from privacy_runtime.http.principals import VerifiedPrincipals
@@ -32,12 +33,25 @@ from privacy_runtime.world import Clock, Entropy, SystemClock, SystemEntropy
 
 MODELS_PATH: Final = "/v1/models"
 _SETTLE_MARGIN_S: Final = 60.0
-_INSTANT_S: Final = 0.01
-"""The audit's instants are as fine as this."""
 Authenticate = Callable[[Credentials], Awaitable[Principal]]
 """Says whose credential it is, or raises `Unauthenticated` or an `IdentityError`."""
-AccountsOf = Callable[[Principal], Sequence[str]]
-"""The accounts that pay for a principal's requests; all of them must have room."""
+Known = Callable[[Credentials], Principal | None]
+"""The principal of a credential that was verified moments ago; None: `Authenticate` says it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verifier:
+    """Who says whose credential it is.
+
+    Attributes:
+        authenticate: asks for it.
+        known: says it without waiting, for those that were asked for moments ago, and sees to it
+            that they are asked for again in time; `privacy_runtime.http.Access.known` is one.
+            None: the gateway keeps them for `GatewayPolicy.kept_s`.
+    """
+
+    authenticate: Authenticate
+    known: Known | None = None
 
 
 def user_and_tenant(principal: Principal) -> tuple[str, str]:
@@ -98,23 +112,33 @@ class Gateway:
         *,
         allowances: Debits,
         backends: Backends,
-        authenticate: Authenticate,
+        authenticate: Authenticate | Verifier,
         accounts_of: AccountsOf,
         audit: AuditTrail | None,
         policy: GatewayPolicy,
         clock: Clock,
         entropy: Entropy,
     ) -> None:
-        self.backends, self.policy, self.audit = backends, policy, audit
+        self.backends, self.policy = backends, policy
         ttl_s = policy.wait_s + policy.attempts * policy.timeouts.total_s + _SETTLE_MARGIN_S
         self.charges = Charges(allowances, unit=policy.unit, ttl_s=ttl_s)
         self.relay = Relay(backends, attempts=policy.attempts, wait_s=policy.wait_s)
         self.figures = Figures(backends, self.charges, self.relay)
-        self._authenticate, self._accounts_of = authenticate, accounts_of
-        self._clock, self._entropy = clock, entropy
-        self._epoch_s = clock.now().timestamp() - clock.monotonic_s()
-        self._at, self._at_until = "", -math.inf
-        self._kept = VerifiedPrincipals(clock, kept_s=policy.kept_s)
+        self.counter = Counter(
+            charges=self.charges,
+            relay=self.relay,
+            figures=self.figures,
+            accounts_of=accounts_of,
+            audit=audit,
+            exhausted_retry_s=policy.exhausted_retry_s,
+            clock=clock,
+            entropy=entropy,
+        )
+        if not isinstance(authenticate, Verifier):
+            authenticate = Verifier(authenticate)
+        self._authenticate, self._known = authenticate.authenticate, authenticate.known
+        kept_s = policy.kept_s if self._known is None else 0.0  # nobody is believed twice as long
+        self._kept = VerifiedPrincipals(clock, kept_s=kept_s)
         self._routes = {path: number == 0 for number, path in enumerate(PATHS)}  # to `is_chat`
         self._models = _list_of(backends.models)
 
@@ -131,59 +155,66 @@ class Gateway:
         if root and path.startswith(root):
             path = path[len(root) :]
         is_chat = self._routes.get(path)
+        reply = AsgiReply(receive, send)
         if is_chat is not None and scope["method"] == "POST":
-            await self._complete(scope, receive, send, path=path, is_chat=is_chat)
+
+            async def prepare(exchange: Exchange) -> None:
+                exchange.principal = await self._principal(scope)
+                exchange.asked = await self._asked(receive, is_chat=is_chat)
+
+            await self.counter.answer(self.counter.begun(path), reply, prepare)
         elif path == MODELS_PATH and scope["method"] == "GET":
-            await self._list(scope, send)
+            await self._list(scope, reply)
         elif is_chat is not None or path == MODELS_PATH:
-            await _refuse(send, refusals.WRONG_METHOD, self._id())
+            await self._refuse(reply, refusals.WRONG_METHOD)
         else:
-            await _refuse(send, refusals.NO_ROUTE, self._id())
+            await self._refuse(reply, refusals.NO_ROUTE)
+
+    @property
+    def audit(self) -> AuditTrail | None:
+        """Where each request is noted."""
+        return self.counter.audit
+
+    @audit.setter
+    def audit(self, trail: AuditTrail | None) -> None:
+        self.counter.audit = trail
+
+    def at_once(self, path: str, shown: Credentials, body: bytes) -> Exchange | None:
+        """A request that can be answered without asking anybody; None: `__call__` finds out.
+
+        Guarantee: who asks was verified moments ago and may ask, what they ask can be read and is
+        served, and the audit can be written.
+
+        Args:
+            path: one of `PATHS`.
+            shown: by the request.
+            body: of it, whole.
+        """
+        if self.audit is not None and not self.audit.is_ready:
+            return None
+        principal = self.principal_known(shown)
+        if principal is None or Scope.MODELS_QUERY not in principal.scopes:
+            return None
+        try:
+            asked = read(body, self.policy.terms, is_chat=self._routes[path])
+        except InvalidRequest:
+            return None
+        if asked.model not in self.backends.models:
+            return None
+        return self.counter.begun(path, principal, asked)
+
+    def principal_known(self, shown: Credentials) -> Principal | None:
+        """Whose credential it is, if it was verified moments ago."""
+        if self._known is not None:
+            return self._known(shown)
+        return self._kept.known(shown, self._authenticate)
 
     async def aclose(self) -> None:
-        """Close every connection to a backend, and write the last lines of the audit."""
+        """Wait for what is still settled, close all connections, write the last of the audit."""
+        await self.figures.none_open()
         await self.backends.aclose()
         if self.audit is not None:
             await self.audit.aclose()
-
-    async def _complete(
-        self, scope: Any, receive: Receive, send: Send, *, path: str, is_chat: bool
-    ) -> None:
-        figures, begun = self.figures, self._clock.monotonic_s()
-        request_id = self._id()
-        ended = Ended()
-        principal: Principal | None = None
-        asked: Asked | None = None
-        hold: Hold | None = None
-        charged = 0
-        figures.open += 1
-        try:
-            principal = await self._principal(scope)
-            asked = await self._asked(scope, receive, is_chat=is_chat)
-            self.backends.require_room()
-            accounts = self._accounts_of(principal)
-            hold = await self.charges.hold(request_id, accounts, asked.tokens_most)
-            with Presence(receive):
-                await self.relay.forward(asked, path, request_id, ended, send)
-            if ended.refusal is not None:
-                ended.status = ended.refusal.status
-                await _refuse(send, ended.refusal, request_id)
-        except ClientLeft:
-            ended.ending = "client_left"
-        except _Refused as refused:
-            ended.ending, ended.status = refused.ending, refused.refusal.status
-            await _refuse(send, refused.refusal, request_id)
-        except PrivacyError as error:
-            refusal = refusals.of(error, exhausted_retry_s=self.policy.exhausted_retry_s)
-            ended.ending, ended.status = _ending(refusal), refusal.status
-            await _refuse(send, refusal, request_id)
-        finally:
-            figures.open -= 1
-            if hold is not None:
-                charged = await self.charges.settle(hold, ended.spent)
-            figures.ended(ended.ending, self._clock.monotonic_s() - begun, charged)
-            if self.audit is not None and principal is not None:
-                self._note(request_id, principal, asked, hold, ended, charged, begun)
 
     async def _principal(self, scope: Any) -> Principal:
         """Who asks, if they may ask models."""
@@ -191,19 +222,19 @@ class Gateway:
         for name, value in scope["headers"]:
             if name == b"authorization":
                 if shown:
-                    raise _Refused("unauthenticated", refusals.BAD_KEY)
+                    raise Refused("unauthenticated", refusals.BAD_KEY)
                 shown = value
         if shown[:7].lower() != b"bearer ":
-            raise _Refused("unauthenticated", refusals.NO_KEY)
+            raise Refused("unauthenticated", refusals.NO_KEY)
         credentials = of_text(shown[7:].strip().decode("latin-1"))
         principal = await self._kept.get(credentials, partial(self._authenticate, credentials))
         require(principal, Scope.MODELS_QUERY, tenant=principal.tenant)
         return principal
 
-    async def _asked(self, scope: Any, receive: Receive, *, is_chat: bool) -> Asked:
+    async def _asked(self, receive: Receive, *, is_chat: bool) -> Asked:
         """What is asked, if it can be."""
         if self.audit is not None and not self.audit.is_ready:
-            raise _Refused("failed", refusals.AUDIT_GONE)
+            raise Refused("failed", refusals.AUDIT_GONE)
         message = await receive()
         body = message.get("body", b"")
         if message.get("more_body"):
@@ -211,10 +242,10 @@ class Gateway:
         if message["type"] == "http.disconnect":
             raise ClientLeft
         if len(body) > self.policy.body_bytes:
-            raise _Refused("refused", refusals.TOO_LARGE)
+            raise Refused("refused", refusals.TOO_LARGE)
         asked = read(body, self.policy.terms, is_chat=is_chat)
         if asked.model not in self.backends.models:
-            raise _Refused("refused", refusals.UNKNOWN_MODEL)
+            raise Refused("refused", refusals.UNKNOWN_MODEL)
         return asked
 
     async def _rest(self, body: bytes, receive: Receive) -> bytes:
@@ -230,50 +261,19 @@ class Gateway:
                 break
         return b"".join(pieces)
 
-    async def _list(self, scope: Any, send: Send) -> None:
-        request_id = self._id()
+    async def _list(self, scope: Any, reply: AsgiReply) -> None:
         try:
             await self._principal(scope)
-        except _Refused as refused:
-            await _refuse(send, refused.refusal, request_id)
+        except Refused as refused:
+            await self._refuse(reply, refused.refusal)
         except PrivacyError as error:
-            await _refuse(send, refusals.of(error, exhausted_retry_s=1.0), request_id)
+            await self._refuse(reply, refusals.of(error, exhausted_retry_s=1.0))
         else:
-            await _say(send, 200, self._models, [(b"x-request-id", request_id.encode())])
+            await reply.whole(200, self._models, self.counter.fresh_id())
 
-    def _note(
-        self,
-        request_id: str,
-        principal: Principal,
-        asked: Asked | None,
-        hold: Hold | None,
-        ended: Ended,
-        charged: int,
-        begun: float,
-    ) -> None:
-        """One line of the audit. A model's name is the client's text until a backend serves it."""
-        if self.audit is not None:
-            now_s = self._clock.monotonic_s()
-            if now_s >= self._at_until:  # to write an instant costs as much as the whole line
-                self._at = self._clock.now().isoformat(timespec="milliseconds")
-                self._at_until = now_s + _INSTANT_S
-            line = Line(
-                request_id=request_id,
-                at=self._at,
-                subject=principal.subject,
-                model="" if asked is None else asked.model,
-                backend=ended.backend,
-                status=ended.status,
-                held=0 if hold is None else hold.amount,
-                spent=charged,
-                ms=round((now_s - begun) * 1000),
-            )
-            self.audit.add(line)
-
-    def _id(self) -> str:
-        """A fresh id that begins with the time: keys that grow are written near each other."""
-        ms = int((self._epoch_s + self._clock.monotonic_s()) * 1000)
-        return f"{ms & 0xFFFFFFFFFFFF:012x}{self._entropy.token_bytes(10).hex()}"
+    async def _refuse(self, reply: AsgiReply, refusal: Refusal) -> None:
+        headers = refusal.headers()
+        await reply.whole(refusal.status, refusal.body(), self.counter.fresh_id(), headers)
 
     async def _live(self, receive: Receive, send: Send) -> None:
         while True:
@@ -286,19 +286,11 @@ class Gateway:
                 return
 
 
-class _Refused(Exception):
-    """A refusal that is ready."""
-
-    def __init__(self, ending: str, refusal: Refusal) -> None:
-        super().__init__(refusal.code)
-        self.ending, self.refusal = ending, refusal
-
-
 def make_app(
     *,
     allowances: Debits,
     backends: Sequence[Backend],
-    authenticate: Authenticate,
+    authenticate: Authenticate | Verifier,
     accounts_of: AccountsOf = user_and_tenant,
     audit: AuditTrail | None = None,
     policy: GatewayPolicy | None = None,
@@ -310,7 +302,8 @@ def make_app(
     Args:
         allowances: `AsyncAllowances` of an open store; the caller opens accounts and closes it.
         backends: who answers.
-        authenticate: whose credential it is; `privacy_runtime.http.Access.verified` is one.
+        authenticate: whose credential it is: `privacy_runtime.http.Access.verified` is one, and
+            `Verifier(access.verified, access.known)` spares keeping them twice.
         accounts_of: who pays.
         audit: where each request is noted; None: nowhere.
         policy: the numbers.
@@ -341,33 +334,6 @@ def make_app(
         clock=clock,
         entropy=entropy,
     )
-
-
-def _ending(refusal: Refusal) -> str:
-    """How a request ended that was refused like this."""
-    if refusal.status == 401:
-        return "unauthenticated"
-    if refusal.type == "insufficient_quota":
-        return "exhausted"
-    if refusal.type == "overloaded_error":
-        return "overloaded"
-    return "failed" if refusal.status >= 500 else "refused"
-
-
-async def _refuse(send: Send, refusal: Refusal, request_id: str) -> None:
-    headers = [*refusal.headers(), (b"x-request-id", request_id.encode())]
-    await _say(send, refusal.status, refusal.body(), headers)
-
-
-async def _say(send: Send, status: int, body: bytes, more: list[tuple[bytes, bytes]]) -> None:
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-        (b"cache-control", b"no-store"),
-        *more,
-    ]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
 
 
 def _list_of(models: Sequence[str] | dict[str, Any]) -> bytes:

@@ -15,9 +15,11 @@ import fcntl
 import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from privacy_runtime.append_log import AppendLog, RunRecordLocked
 from privacy_runtime.files import WriteFailed, reason_of, write_all
@@ -26,10 +28,10 @@ FLUSH_S: Final = 0.02
 WAITING_MOST: Final = 50_000
 _RETRY_S: Final = 1.0
 _TYPE: Final = "gateway.request"
+_NAMES_KEPT: Final = 4096
 
 
-@dataclass(slots=True, kw_only=True)
-class Line:
+class Line(msgspec.Struct, kw_only=True):
     """What is noted of a request: ids and configured names, in which only printable ASCII stays.
 
     Attributes:
@@ -96,14 +98,14 @@ class AuditTrail:
 
     def add(self, line: Line) -> None:
         """Chain one line; it is written soon."""
-        texts = f'"at":"{line.at}","backend":"{_plain(line.backend)}","held":{line.held}'
-        who = f'"model":"{_plain(line.model)}","ms":{line.ms},"request_id":"{line.request_id}"'
-        subject = _plain(line.subject)
-        ended = f'"spent":{line.spent},"status":{line.status},"subject":"{subject}"'
-        body = f'"body":{{{texts},{who},{ended}}}'
-        chain = f'"index":{self.count},"prev_hash":"{self.head}","type":"{_TYPE}"'
-        digest = hashlib.sha256(f"{{{body},{chain}}}".encode()).hexdigest()
-        self._lines.append(f'{{{body},"hash":"{digest}",{chain}}}\n'.encode())
+        body = (
+            f'"body":{{"at":"{line.at}","backend":"{_plain(line.backend)}","held":{line.held},'
+            f'"model":"{_plain(line.model)}","ms":{line.ms},"request_id":"{line.request_id}",'
+            f'"spent":{line.spent},"status":{line.status},"subject":"{_plain(line.subject)}"}}'
+        )
+        chain = f'"index":{self.count},"prev_hash":"{self.head}","type":"{_TYPE}"}}'
+        digest = hashlib.sha256(f"{{{body},{chain}".encode()).hexdigest()
+        self._lines.append(f'{{{body},"hash":"{digest}",{chain}\n'.encode())
         self.count += 1
         self.head = digest
         if self._timer is None and self._writing is None:
@@ -160,6 +162,7 @@ class AuditTrail:
         self._size += len(content)
 
 
+@lru_cache(maxsize=_NAMES_KEPT)
 def _plain(text: str) -> str:
     """A text as it stands between quotes: printable ASCII without quotes and backslashes."""
     if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:

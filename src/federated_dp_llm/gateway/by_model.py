@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import MutableMapping
 from typing import Any
 
 from federated_dp_llm.gateway.app import Gateway
+from federated_dp_llm.gateway.asgi import AsgiApp, Receive, Send
 from federated_dp_llm.gateway.backends import PATHS
 from federated_dp_llm.gateway.completions import model_of
-from federated_dp_llm.gateway.presence import Receive
-from federated_dp_llm.gateway.relay import Send
-
-AsgiApp = Callable[[Any, Receive, Send], Awaitable[None]]
 
 
 class ByModel:

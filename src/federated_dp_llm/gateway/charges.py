@@ -29,8 +29,10 @@ class Debits(Protocol):
         """Hold all amounts or none, durably."""
         ...
 
-    def settle(self, key: str, spent: Mapping[str, int] | None = None) -> Awaitable[None]:
-        """End a reservation."""
+    def settle(
+        self, key: str, spent: Mapping[str, int] | None = None, *, is_patient: bool = False
+    ) -> Awaitable[None]:
+        """End a reservation, soon if it is patient."""
         ...
 
     def spend(self, key: str, debits: Mapping[str, int]) -> Awaitable[None]:
@@ -98,9 +100,10 @@ class Charges:
         more = max(0, spent - hold.amount)
         try:
             if spent >= hold.amount:
-                await self._debits.settle(hold.key)
+                await self._debits.settle(hold.key, is_patient=True)
             else:
-                await self._debits.settle(hold.key, dict.fromkeys(hold.accounts, spent))
+                given = dict.fromkeys(hold.accounts, spent)
+                await self._debits.settle(hold.key, given, is_patient=True)
         except AllowancesError:
             self.unsettled += 1
             return hold.amount

@@ -57,8 +57,7 @@ class CompletionTerms:
     field: str = "max_tokens"
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True):
     """A request for a completion, checked.
 
     Attributes:
@@ -107,7 +106,19 @@ class _Message(msgspec.Struct):
     role: str
 
 
+class _Chat(msgspec.Struct):
+    """A chat completion in which every field that is read here is as it should be."""
+
+    model: str
+    messages: list[_Message]
+    max_tokens: int | None = None
+    n: int | None = None
+    best_of: int | None = None
+    stream: bool | None = None
+
+
 _fields: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_chat: Final = msgspec.json.Decoder(_Chat)
 _model: Final = msgspec.json.Decoder(_Model)
 _text: Final = msgspec.json.Decoder(str)
 _number: Final = msgspec.json.Decoder(int | None)
@@ -151,6 +162,12 @@ def read(body: bytes, terms: CompletionTerms, *, is_chat: bool) -> Asked:
     Raises:
         InvalidRequest: which field, and what is expected there.
     """
+    asked = _plain(body, terms) if is_chat else None
+    return asked or by_fields(body, terms, is_chat=is_chat)
+
+
+def by_fields(body: bytes, terms: CompletionTerms, *, is_chat: bool) -> Asked:
+    """`read`, field by field: it says which one is wrong, and corrects what may be corrected."""
     try:
         fields = _fields.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -172,6 +189,31 @@ def read(body: bytes, terms: CompletionTerms, *, is_chat: bool) -> Asked:
     wants_usage = is_stream and _ask_for_usage(fields)
     most = len(body) + prompts * terms.template_tokens + choices * tokens
     return Asked(model, is_stream, wants_usage, _encode(fields), most)
+
+
+def _plain(body: bytes, terms: CompletionTerms) -> Asked | None:
+    """What most requests are, in one reading: no stream, a number of tokens, nothing to correct.
+
+    None: field by field, which says the same of such a request and what is wrong with others.
+    """
+    try:
+        chat, fields = _chat.decode(body), _fields.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    tokens = chat.max_tokens
+    if (
+        tokens is None
+        or not 1 <= tokens <= terms.tokens_most
+        or chat.stream
+        or not chat.messages
+        or not 0 < len(chat.model) <= _MODEL_MOST
+        or chat.n is not None
+        or chat.best_of is not None
+        or "max_completion_tokens" in fields
+    ):
+        return None
+    most = len(body) + terms.template_tokens + tokens
+    return Asked(chat.model, False, False, _encode(fields), most)
 
 
 def _one(

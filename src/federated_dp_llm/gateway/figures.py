@@ -6,6 +6,7 @@ configured names (backends), never what a client sent.
 
 from __future__ import annotations
 
+import asyncio
 from bisect import bisect_left
 from collections.abc import Iterator
 from typing import Final
@@ -46,11 +47,21 @@ class Figures(Collector):
         self.endings = dict.fromkeys(ENDINGS, 0)
         self.open = 0
         self.tokens = 0
+        self._none_open: asyncio.Future[None] | None = None
         self._buckets = [0] * (len(BOUNDS_S) + 1)
         self._seconds = 0.0
 
+    async def none_open(self) -> None:
+        """Wait until every request has ended, its settling included."""
+        if self.open:
+            self._none_open = asyncio.get_running_loop().create_future()
+            await self._none_open
+
     def ended(self, ending: str, seconds: float, spent: int) -> None:
-        """Count a request that has ended."""
+        """Count a request that has ended; `open` was one more while it was under way."""
+        self.open -= 1
+        if self._none_open is not None and not self.open and not self._none_open.done():
+            self._none_open.set_result(None)
         self.endings[ending] += 1
         self._buckets[bisect_left(BOUNDS_S, seconds)] += 1
         self._seconds += seconds

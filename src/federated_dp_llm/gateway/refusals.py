@@ -72,6 +72,18 @@ WRONG_METHOD: Final = Refusal(
 TOO_LARGE: Final = Refusal(
     status=413, message="the body is too large", type=_INVALID, code="request_too_large"
 )
+TOO_SLOW: Final = Refusal(
+    status=408,
+    message="the request did not arrive in time",
+    type=_INVALID,
+    code="request_too_slow",
+)
+HEAD_TOO_LARGE: Final = Refusal(
+    status=431,
+    message="the headers are more than is read here",
+    type=_INVALID,
+    code="headers_too_large",
+)
 NO_KEY: Final = Refusal(
     status=401,
     message="an API key or token is needed: Authorization: Bearer ...",

@@ -7,9 +7,9 @@ may have worked for nothing, all that is held is spent, whatever the next one sa
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final, Protocol
 
 import msgspec
 
@@ -28,19 +28,35 @@ from federated_dp_llm.gateway.faults import (
 from federated_dp_llm.gateway.refusals import Refusal
 from privacy_runtime.resilience import CircuitOpen
 
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Headers = Sequence[tuple[bytes, bytes]]
 _IDLE: Final = frozenset({429, 503, 529})
 """Statuses with which a backend says that it has not begun."""
 _PASSED_ON: Final = frozenset({400, 404, 413, 422})
 """Refusals of a backend that are about the request, and so the client's to read."""
 _END_S: Final = 1.0
 _SSE: Final = b"text/event-stream"
-_JSON: Final = b"application/json"
-_STREAM_HEADERS: Final = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-store"),
-    (b"x-accel-buffering", b"no"),
-]
+
+
+class Reply(Protocol):
+    """Where an answer goes. What a call returns is to be awaited; None: nothing to wait for."""
+
+    def whole(
+        self, status: int, body: bytes, request_id: str, headers: Headers = ()
+    ) -> Awaitable[None] | None:
+        """Send a JSON document, and that is all."""
+        ...
+
+    def begin(self, request_id: str) -> Awaitable[None] | None:
+        """Send the header of a stream of events."""
+        ...
+
+    def piece(self, data: bytes) -> Awaitable[None] | None:
+        """Send some of them; the wait is over when the client has read enough of what was sent."""
+        ...
+
+    def end(self, data: bytes) -> Awaitable[None] | None:
+        """Send the last, and that is all."""
+        ...
 
 
 @dataclass(slots=True)
@@ -89,7 +105,7 @@ class Relay:
         self._attempts, self._wait_s = attempts, wait_s
 
     async def forward(
-        self, asked: Asked, path: str, request_id: str, ended: Ended, send: Send
+        self, asked: Asked, path: str, request_id: str, ended: Ended, reply: Reply
     ) -> None:
         """Ask backends, and send the answer on; or leave in `ended` what is to be said instead."""
         failure: Refusal | None = None
@@ -106,7 +122,7 @@ class Relay:
                 break
             with lease:
                 try:
-                    failure = await self._attempt(lease, asked, path, request_id, ended, send)
+                    failure = await self._attempt(lease, asked, path, request_id, ended, reply)
                 except CircuitOpen:
                     continue  # it is left in peace from now on: `take` passes it over
             if failure is None:
@@ -116,7 +132,7 @@ class Relay:
         ended.ending, ended.refusal = "backend_failed", failure
 
     async def _attempt(
-        self, lease: Lease, asked: Asked, path: str, request_id: str, ended: Ended, send: Send
+        self, lease: Lease, asked: Asked, path: str, request_id: str, ended: Ended, reply: Reply
     ) -> Refusal | None:
         """Ask one backend. None: the client has its answer; else what it may be told.
 
@@ -134,7 +150,7 @@ class Relay:
         try:
             answer = await self.backends.ask(member, head, asked.body, is_stream=asked.is_stream)
             try:
-                return await self._passed_on(answer, lease, asked, request_id, ended, send)
+                return await self._passed_on(answer, lease, asked, request_id, ended, reply)
             finally:
                 if not answer.is_whole:
                     answer.close()
@@ -151,7 +167,13 @@ class Relay:
             ended.is_unknown = ended.is_unknown or ended.tokens is None
 
     async def _passed_on(
-        self, answer: Answer, lease: Lease, asked: Asked, request_id: str, ended: Ended, send: Send
+        self,
+        answer: Answer,
+        lease: Lease,
+        asked: Asked,
+        request_id: str,
+        ended: Ended,
+        reply: Reply,
     ) -> Refusal | None:
         """Send an answer on; or return what is to be said if nobody else can give a better one.
 
@@ -169,7 +191,7 @@ class Relay:
         if answer.header(b"content-encoding") not in {b"", b"identity"}:
             raise MalformedAnswer(member.backend.name, detail="a content-encoding nobody asked for")
         if status == 200 and kind == _SSE and asked.is_stream:
-            await self._streamed(answer, member, asked, request_id, ended, send)
+            await self._streamed(answer, member, asked, request_id, ended, reply)
             return None
         body = answer.body() if answer.is_whole else await _whole(answer, member)
         if status in _PASSED_ON:
@@ -182,14 +204,9 @@ class Relay:
             ended.tokens = 0 if 400 <= status < 500 else None
             return refusals.of_status(status)
         ended.status = status
-        headers = [
-            (b"content-type", _JSON),
-            (b"content-length", str(len(body)).encode()),
-            (b"cache-control", b"no-store"),
-            (b"x-request-id", request_id.encode()),
-        ]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        waiting = reply.whole(status, body, request_id)
+        if waiting is not None:
+            await waiting
         return None
 
     async def _streamed(
@@ -199,7 +216,7 @@ class Relay:
         asked: Asked,
         request_id: str,
         ended: Ended,
-        send: Send,
+        reply: Reply,
     ) -> None:
         """Pass a stream on as it comes. What breaks off ends with an error, never as if whole.
 
@@ -209,16 +226,15 @@ class Relay:
         piece = await answer.piece()
         if not piece:
             raise ConnectionLost(member.backend.name, detail="an empty stream")
-        headers = [*_STREAM_HEADERS, (b"x-request-id", request_id.encode())]
         events = Events(wants_usage=asked.wants_usage)
         ended.status, ended.ending = 200, "client_left"  # unless it ends in another way
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await _through(reply.begin(request_id))
         try:
             while piece:
                 passed = events.feed(piece)
                 ended.tokens = events.spent
                 if passed:
-                    await send({"type": "http.response.body", "body": passed, "more_body": True})
+                    await _through(reply.piece(passed))
                 if events.is_done:
                     break
                 piece = await answer.piece()
@@ -234,9 +250,15 @@ class Relay:
             note_cut(member, fault)
             ended.ending = "cut"
             last = refusals.of(fault, exhausted_retry_s=1.0).event()
-        await send({"type": "http.response.body", "body": last})
+        await _through(reply.end(last))
         if events.is_done and not answer.is_whole:
             await _end(answer)
+
+
+async def _through(waiting: Awaitable[None] | None) -> None:
+    """Wait, if there is something to wait for."""
+    if waiting is not None:
+        await waiting
 
 
 async def _end(answer: Answer) -> None:

@@ -17,6 +17,9 @@ NAME_MOST: Final = 512
 """Most characters of a key or of an account's name."""
 TTL_MOST_S: Final = 366 * 86_400.0
 """Longest life of a reservation, in seconds."""
+_GOOD_MOST: Final = 10_000
+_good: Final[set[str]] = set()
+"""Names that were found good lately; accounts are few and named again and again."""
 _NAME_EXPECTED: Final = f"1 to {NAME_MOST} printable characters"
 
 
@@ -133,7 +136,11 @@ def checked(amounts: Mapping[str, int]) -> dict[str, int]:
             raise InvalidAmount(
                 f"an amount is {found}", expected=f"a whole number from 0 to {AMOUNT_MAX}"
             )
-        require_name(name)
+        if name not in _good:
+            require_name(name)
+            if len(_good) >= _GOOD_MOST:
+                _good.clear()
+            _good.add(name)
     return dict(sorted(amounts.items())) if len(amounts) > 1 else dict(amounts)
 
 

@@ -2,8 +2,8 @@
 
 WAL, `synchronous=FULL`, `BEGIN IMMEDIATE`. A statement reads or writes many rows in one step: the
 interpreter's lock is given up at every step, and beside a busy event loop it comes back late.
-Amounts are remembered between groups as long as `PRAGMA data_version` says that no other connection
-wrote.
+Amounts and open reservations are remembered between groups as long as `PRAGMA data_version` says
+that no other connection wrote.
 
 Source: SQLite documentation, "PRAGMA data_version", "Write-Ahead Logging", "ON CONFLICT clause".
 """
@@ -29,6 +29,7 @@ from privacy_runtime.allowances.rows import (
     Changes,
     Loaded,
     Rejected,
+    Reservation,
     Transient,
     added_row,
     decoded_accounts,
@@ -105,6 +106,7 @@ class SqliteHome:
         self._path = Path(self.name)
         self._identity = _identity(self._path)
         self._accounts: dict[str, Account] = {}
+        self._open: dict[str, Reservation] = {}  # that this connection added
         self._version = -1
         try:
             self._connection = self._connected()
@@ -120,10 +122,18 @@ class SqliteHome:
             execute("BEGIN IMMEDIATE")
             (version,) = execute("PRAGMA data_version").fetchone()
             if version != self._version or len(self._accounts) > _REMEMBERED_MOST:
-                self._accounts.clear()
+                self._forget()
                 self._version = version
-            (text,) = execute(_KEYS, (encoded(keys),)).fetchone()
-            reservations = decoded_reservations(text)
+            reservations, unknown = {}, []
+            for key in keys:
+                found = self._open.get(key)
+                if found is None:
+                    unknown.append(key)
+                else:
+                    reservations[key] = found
+            if unknown:
+                (text,) = execute(_KEYS, (encoded(unknown),)).fetchone()
+                reservations |= decoded_reservations(text)
             missing = {name for name in names if name not in self._accounts}
             for reservation in reservations.values():
                 missing.update(name for name in reservation.held if name not in self._accounts)
@@ -151,12 +161,18 @@ class SqliteHome:
         except sqlite3.Error as error:
             self._refuse(error, NOT_KNOWN)
         self._require_same_file(NOT_KNOWN)
+        for key in changes.ended:
+            self._open.pop(key, None)
+        if len(self._open) < _REMEMBERED_MOST:
+            self._open.update(
+                (key, row) for key, row in changes.added.items() if row.ended_us is None
+            )
 
     def rollback(self, *, unchanged: bool = False) -> None:
         """End the transaction, if it is still there; amounts in memory may be ahead of it."""
         if self._connection.in_transaction:
             if not unchanged:
-                self._accounts.clear()
+                self._forget()
             with suppress(sqlite3.Error):
                 self._connection.execute("ROLLBACK")
 
@@ -172,6 +188,11 @@ class SqliteHome:
         """Let go of the connections."""
         self._connection.close()
         self._books.database.close()
+
+    def _forget(self) -> None:
+        """Believe nothing that is not read again."""
+        self._accounts.clear()
+        self._open.clear()
 
     def _write(self, statement: str, rows: Sequence[tuple[str | int | None, ...]]) -> None:
         """Write rows in the order of their keys, which is that of the pages."""
@@ -205,7 +226,7 @@ class SqliteHome:
 
     def _refuse(self, error: sqlite3.Error, state: str) -> NoReturn:
         """Say what was refused. SQLite's own words may quote values: they stay out."""
-        self._accounts.clear()
+        self._forget()
         reason = getattr(error, "sqlite_errorname", None) or type(error).__name__
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in _BUSY and state is NOTHING_CHANGED:
             raise Transient(reason) from None

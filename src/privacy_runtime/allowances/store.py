@@ -19,6 +19,8 @@ KEEP_S: Final = 86_400.0
 """How long a key is remembered after its reservation ended, in seconds."""
 RETRY_S: Final = 5.0
 """How long a group is repeated that the database asks to repeat, in seconds."""
+PATIENCE_S: Final = 0.02
+"""How long a patient settling waits at most for others to share a wait for the disk with."""
 _LOOK_MOST: Final = 1_000
 _EXPIRE_MOST: Final = 500
 
@@ -134,7 +136,8 @@ class AsyncAllowances:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self._submit = store.writer.submit
+        self._submit, self._nudge = store.writer.submit, store.writer.nudge
+        self._nudges: set[asyncio.AbstractEventLoop] = set()  # where a nudge is under way
 
     async def open_accounts(self, caps: Mapping[str, int]) -> None:
         """As `Store.open_accounts`, in a thread: it is seldom called."""
@@ -171,9 +174,19 @@ class AsyncAllowances:
         held = self._ask(requests.hold(key, Kind.EACH, debits, ttl_s))
         return cast("asyncio.Future[frozenset[str]]", held)
 
-    def settle(self, key: str, spent: Mapping[str, int] | None = None) -> asyncio.Future[None]:
-        """End a reservation: what was spent stays spent, the rest is free again."""
-        return cast("asyncio.Future[None]", self._ask(requests.settle(key, spent)))
+    def settle(
+        self, key: str, spent: Mapping[str, int] | None = None, *, is_patient: bool = False
+    ) -> asyncio.Future[None]:
+        """End a reservation: what was spent stays spent, the rest is free again.
+
+        Args:
+            key: of the reservation.
+            spent: by account; None: all that is held.
+            is_patient: nobody waits for it: it goes to the disk with the next request that somebody
+                waits for, and before it; or by itself after `PATIENCE_S`.
+        """
+        asked = requests.settle(key, spent)
+        return cast("asyncio.Future[None]", self._soon(asked) if is_patient else self._ask(asked))
 
     def spend(self, key: str, debits: Mapping[str, int]) -> asyncio.Future[None]:
         """`reserve` and `settle` in one: the amounts are known to be spent."""
@@ -194,3 +207,16 @@ class AsyncAllowances:
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._submit(request, future)
         return future
+
+    def _soon(self, request: Request) -> asyncio.Future[Answer]:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Answer] = loop.create_future()
+        self._submit(request, future, is_patient=True)
+        if loop not in self._nudges:
+            self._nudges.add(loop)
+            loop.call_later(PATIENCE_S, self._in_time, loop)
+        return future
+
+    def _in_time(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._nudges.discard(loop)
+        self._nudge()

@@ -9,6 +9,8 @@ import asyncio
 import os
 import queue
 import threading
+import time
+from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
@@ -29,8 +31,14 @@ WAITING_MOST: Final = 65_536
 """Most requests that wait; one more is refused at once."""
 UPKEEP_S: Final = 1.0
 """Time between two looks for reservations past their deadline, in seconds."""
+GATHER_FROM: Final = 8
+"""Who shares a wait for the disk with so many is likely to ask again with as many."""
+GATHER_S: Final = 0.001
+"""How long those are waited for, in seconds; a caller among few is never made to wait."""
 _UPKEEP_MOST: Final = 256
 _REPEATABLE: Final = (Transient, ConnectionLost)
+
+_NOTHING: Final = Look(())
 
 Outcome = Answer | BaseException
 
@@ -59,6 +67,7 @@ class Blocked:
 
 
 Waiter = Blocked | asyncio.Future[Any]
+Item = tuple[Request, Waiter]
 
 
 class Writer:
@@ -75,7 +84,9 @@ class Writer:
         self._home, self._clock = home, clock
         self._keep_us = int(keep_s * 1e6)
         self._retry_s = retry_s
-        self._queue: queue.SimpleQueue[tuple[Request, Waiter] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
+        self._patient: deque[Item] = deque()  # they go with the next of the queue
+        self._urgent = 0  # how many of the queue were in the last group
         self._door = threading.Lock()  # nobody enters behind the last
         self._refusal = ""
         self._pid = os.getpid()
@@ -84,8 +95,13 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="allowances", daemon=True)
         self._thread.start()
 
-    def submit(self, request: Request, waiter: Waiter) -> None:
+    def submit(self, request: Request, waiter: Waiter, *, is_patient: bool = False) -> None:
         """Put a request in the queue.
+
+        Args:
+            request: what is asked.
+            waiter: who is told.
+            is_patient: it is answered with the next one that is not, or after `nudge`.
 
         Raises:
             AllowancesUnavailable: closed, forked, or too many wait.
@@ -95,9 +111,18 @@ class Writer:
         with self._door:
             if self._refusal:
                 raise self._unavailable(self._refusal)
-            if self._queue.qsize() >= WAITING_MOST:
+            if self._queue.qsize() + len(self._patient) >= WAITING_MOST:
                 raise self._unavailable(f"{WAITING_MOST} requests wait already")
-            self._queue.put((request, waiter))
+            if is_patient:
+                self._patient.append((request, waiter))
+            else:
+                self._queue.put((request, waiter))
+
+    def nudge(self) -> None:
+        """Answer the patient now, if any are left; a closed writer has answered them."""
+        with self._door:
+            if self._patient and not self._refusal:
+                self._queue.put((_NOTHING, Blocked()))
 
     def ask(self, request: Request) -> Answer:
         """Put a request in the queue and wait for its answer."""
@@ -132,25 +157,41 @@ class Writer:
         with suppress(Exception):
             self._home.close()
 
-    def _next_group(self) -> tuple[list[tuple[Request, Waiter]], bool]:
-        group: list[tuple[Request, Waiter]] = []
-        size = 0
-        waiting = self._queue
-        while len(group) < GROUP_MOST and size < GROUP_SIZE_MOST:
-            if group and waiting.empty():
+    def _next_group(self) -> tuple[list[Item], bool]:
+        """Who is answered together; and whether there will be another group.
+
+        The patient come first: what they give back is there for the others.
+        """
+        waiting, patient = self._queue, self._patient
+        first = waiting.get()
+        if self._urgent >= GATHER_FROM and waiting.qsize() < self._urgent:
+            time.sleep(GATHER_S)
+        urgent: list[Item] = []
+        going = first is not None
+        item, size = first, 0
+        while item is not None:
+            urgent.append(item)
+            size += item[0].size
+            if len(urgent) >= GROUP_MOST or size >= GROUP_SIZE_MOST or waiting.empty():
                 break
             item = waiting.get()
-            if item is None:
-                return group, False
-            group.append(item)
-            size += item[0].size
-        return group, True
+            going = item is not None
+        self._urgent = len(urgent)
+        group: list[Item] = []
+        while patient and ((len(group) < GROUP_MOST and size < GROUP_SIZE_MOST) or not going):
+            group.append(patient.popleft())
+            size += group[-1][0].size
+        if patient:  # they have waited: the next group is theirs
+            waiting.put((_NOTHING, Blocked()))
+        group += urgent
+        return group, going
 
     def _give_up(self, group: list[tuple[Request, Waiter]], error: BaseException) -> None:
         """The thread ends: say so to all who wait and to all who come."""
         with self._door:
             self._refusal = f"its writer ended with {type(error).__name__}"
-            waiting = list(group)
+            waiting = [*group, *self._patient]
+            self._patient.clear()
             while not self._queue.empty():
                 if (item := self._queue.get()) is not None:
                     waiting.append(item)

@@ -189,8 +189,10 @@ class Noted:
         await self.inner.reserve(key, debits, ttl_s=ttl_s)
         self.order.append(f"held {key}")
 
-    async def settle(self, key: str, spent: Mapping[str, int] | None = None) -> None:
-        await self.inner.settle(key, spent)
+    async def settle(
+        self, key: str, spent: Mapping[str, int] | None = None, *, is_patient: bool = False
+    ) -> None:
+        await self.inner.settle(key, spent, is_patient=is_patient)
         self.order.append(f"settled {key}")
 
     async def spend(self, key: str, debits: Mapping[str, int]) -> None:

@@ -11,7 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.federated_dp_llm.gateway.parts import DONE, chat, event, usage_event
 
-from federated_dp_llm.gateway.completions import CompletionTerms, InvalidRequest, model_of, read
+from federated_dp_llm.gateway.completions import (
+    CompletionTerms,
+    InvalidRequest,
+    by_fields,
+    model_of,
+    read,
+)
 from federated_dp_llm.gateway.events import EVENT_MOST, Events, EventTooLarge
 
 TERMS = CompletionTerms()
@@ -199,3 +205,28 @@ def test_an_event_that_does_not_end_is_not_kept_for_ever() -> None:
 
     with pytest.raises(EventTooLarge):
         events.feed(b"x")
+
+
+_ODD = st.sampled_from([None, 0, 1, 2, -1, 1.5, 10**30, True, "1", [], {}])
+_FIELDS = st.sampled_from(
+    ["model", "messages", "max_tokens", "max_completion_tokens", "n", "best_of", "stream", "user"]
+)
+
+
+@given(st.lists(st.tuples(_FIELDS, _ODD), max_size=3), st.booleans())
+@settings(max_examples=300, deadline=None)
+def test_the_short_reading_says_what_the_long_one_says(
+    fields: list[tuple[str, object]], are_first: bool
+) -> None:
+    """Also of fields that stand there twice, before or behind those that are right."""
+    odd = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in fields]
+    right = [chat().decode()[1:-1]]
+    body = ("{" + ", ".join(odd + right if are_first else right + odd) + "}").encode()
+
+    def told(reader: Any) -> object:
+        try:
+            return reader(body, TERMS, is_chat=True)
+        except InvalidRequest as error:
+            return (error.field, error.expected, error.reason)
+
+    assert told(read) == told(by_fields)

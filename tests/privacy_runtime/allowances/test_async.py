@@ -170,3 +170,53 @@ def test_two_loops_and_threads_share_a_store(place: Any) -> None:
         member.join()
 
     assert store.balances(["a"])["a"] == Balance(100, 80, 0)
+
+
+def test_the_patient_are_answered_alone_too_however_many_they_are() -> None:
+    """More than fit in one group, and nobody else comes."""
+
+    async def ask() -> int:
+        store = Store(MemoryHome(), clock=ManualClock())
+        store.open_accounts({"a": 1000})
+        allowances = AsyncAllowances(store)
+        keys = [f"k{n}" for n in range(600)]
+        await asyncio.gather(*(allowances.reserve(key, {"a": 1}, ttl_s=TTL_S) for key in keys))
+        told = [allowances.settle(key, {"a": 0}, is_patient=True) for key in keys]
+        await asyncio.wait_for(asyncio.gather(*told), 10)
+        balance = store.balances(["a"])["a"]
+        await allowances.aclose()
+        return balance.reserved + balance.spent
+
+    assert asyncio.run(ask()) == 0
+
+
+def test_the_patient_go_before_the_next_who_is_not_and_share_its_wait() -> None:
+    async def ask() -> list[int]:
+        home = HeldUpHome()
+        home.go_on.set()
+        store = Store(home, clock=ManualClock())
+        store.open_accounts({"a": 1})
+        allowances = AsyncAllowances(store)
+        await allowances.reserve("k", {"a": 1}, ttl_s=TTL_S)
+        patient = allowances.settle("k", {"a": 0}, is_patient=True)
+        await allowances.reserve("l", {"a": 1}, ttl_s=TTL_S)  # what it gave back is there
+        await patient
+        await allowances.aclose()
+        return home.groups
+
+    assert asyncio.run(ask()) == [1, 2]
+
+
+def test_the_patient_are_answered_when_the_store_is_closed() -> None:
+    async def ask() -> None:
+        store = Store(MemoryHome(), clock=ManualClock())
+        store.open_accounts({"a": 1})
+        allowances = AsyncAllowances(store)
+        await allowances.reserve("k", {"a": 1}, ttl_s=TTL_S)
+        patient = allowances.settle("k", is_patient=True)
+        await allowances.aclose()
+        await asyncio.wait_for(patient, 10)
+        with pytest.raises(AllowancesUnavailable):
+            allowances.settle("k", is_patient=True)
+
+    asyncio.run(ask())

@@ -118,14 +118,16 @@ class NodeRefused(FederatedError):
     Attributes:
         node_id: which.
         reason: its code, or what is wrong with what it sent; never its content.
+        room: how many tokens may follow the prompt, where it left too few; else None.
     """
 
     code: ClassVar[str] = "node_refused"
 
-    def __init__(self, node_id: str, reason: str) -> None:
+    def __init__(self, node_id: str, reason: str, *, room: int | None = None) -> None:
         super().__init__(node_id, reason)
         self.node_id = node_id
         self.reason = reason
+        self.room = room
 
     def __str__(self) -> str:
         return f"node {self.node_id!r}: {self.reason}"

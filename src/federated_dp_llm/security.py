@@ -161,10 +161,18 @@ class AuditLogger:
     Args:
         append: takes a type and a body; durable when it returns.
         clock: dates what is said.
+        announce: tells people of an alert, by its kind and severity, after it is in the trail;
+            None: nobody is told.
     """
 
-    def __init__(self, append: Callable[..., None], *, clock: Clock) -> None:
-        self._append, self._clock = append, clock
+    def __init__(
+        self,
+        append: Callable[..., None],
+        *,
+        clock: Clock,
+        announce: Callable[[str, str], None] | None = None,
+    ) -> None:
+        self._append, self._clock, self._announce = append, clock, announce
 
     def log_privacy_event(self, user_id: str, action: str, privacy_cost: float) -> None:
         """Something was done that costs, or that would have."""
@@ -181,6 +189,8 @@ class AuditLogger:
         self._append(
             "security.alert", {"kind": kind, "severity": severity, **body}, stream="security"
         )
+        if self._announce is not None:
+            self._announce(kind, severity)
 
 
 class SecurityMonitor:
@@ -221,17 +231,20 @@ class SecurityMonitor:
             event: what was spent.
             day: of the alert; empty: alert every time.
         """
-        average = event.user_daily_average
-        if average is None or not event.budget_consumed > average * self.unusual_factor:
-            return False
-        told = (event.user_id, day)
-        if day and told in self._told:
-            return False
-        _keep(self._told, told, None)
-        self._tally.alert("unusual_consumption")
-        body = {"user": event.user_id, "today": event.budget_consumed, "daily_average": average}
-        self._audit.alert("unusual_consumption", "MEDIUM", body)
-        return True
+        return self._unusual(
+            "user", event.user_id, event.budget_consumed, event.user_daily_average, day
+        )
+
+    def monitor_department(
+        self, department: str, consumed: float, daily_average: float | None, *, day: str = ""
+    ) -> bool:
+        """The same for all users of a department together; one alert a department a day."""
+        return self._unusual("department", department, consumed, daily_average, day)
+
+    def certificate(self, problem: str) -> None:
+        """Note that a certificate ends soon, or that renewed files cannot be taken."""
+        self._tally.alert("certificate")
+        self._audit.alert("certificate", "HIGH", {"problem": problem})
 
     def suspicious_input(self, user_id: str, signs: tuple[Sign, ...]) -> None:
         """Note that a prompt has signs of an attack; it is answered all the same."""
@@ -239,6 +252,20 @@ class SecurityMonitor:
             self._tally.alert("suspicious_input")
             families = [sign.family.value for sign in signs]
             self._audit.alert("suspicious_input", "LOW", {"user": user_id, "families": families})
+
+    def _unusual(
+        self, kind: str, name: str, consumed: float, average: float | None, day: str
+    ) -> bool:
+        if average is None or not consumed > average * self.unusual_factor:
+            return False
+        told = (f"{kind}/{name}", day)
+        if day and told in self._told:
+            return False
+        _keep(self._told, told, None)
+        self._tally.alert("unusual_consumption")
+        body = {kind: name, "today": consumed, "daily_average": average}
+        self._audit.alert("unusual_consumption", "MEDIUM", body)
+        return True
 
 
 class SecureConfig:

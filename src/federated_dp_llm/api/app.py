@@ -18,6 +18,7 @@ from federated_dp_llm.api import admin, auth, budgets, health, inference, openai
 from federated_dp_llm.api.asking import Asking
 from federated_dp_llm.api.door import Door, OpenDoor
 from federated_dp_llm.api.errors import table
+from federated_dp_llm.api.examples import with_examples
 from federated_dp_llm.api.forwarding import gateway_of
 from federated_dp_llm.api.observation import Observed
 from federated_dp_llm.api.service import Service
@@ -82,6 +83,7 @@ def create_app(
     app.include_router(admin.router(service, door))
     app.include_router(health.router(service, access, door, app.version))
     app.add_middleware(Observed, figures=service.figures, clock=service.clock)
+    app.openapi = with_examples(app.openapi)  # type: ignore[method-assign]  # FastAPI's own hook
     install(app, errors=errors, policy=policy, limits=limits, entropy=service.entropy)
     return app
 
@@ -98,6 +100,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service: Service = app.state.service
     if service.fleet is not None:
         await service.fleet.start()
+    planner = asyncio.create_task(asyncio.to_thread(health.planner_is_healthy), name="planner")
     upkeep = asyncio.create_task(_upkeep(service), name="upkeep")
     try:
         yield
@@ -105,6 +108,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         upkeep.cancel()
         with suppress(asyncio.CancelledError):
             await upkeep
+        await planner
         if service.fleet is not None:
             await service.fleet.aclose()
         if app.state.gateway is not None:
@@ -117,6 +121,8 @@ async def _upkeep(service: Service) -> None:
         await asyncio.sleep(_UPKEEP_S)
         await asyncio.to_thread(service.standings.allowances.expire)
         await asyncio.to_thread(service.identity.purge)
+        await asyncio.to_thread(service.heads.keep)
+        await asyncio.to_thread(service.told.forget, now=service.clock.now())
 
 
 def _version() -> str:

@@ -6,7 +6,7 @@
         -> audit trail -> values put back -> shown
 
 What fails before `answered` cost nothing. An answer that the audit trail does not take is withheld;
-it was paid.
+it was paid. What was told under an idempotency key is told again in the place of `answered`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from federated_dp_llm.api.errors import waits_said
 from federated_dp_llm.api.service import Service
 from federated_dp_llm.api.shapes import InferenceAnswer, InferenceRequest
 from federated_dp_llm.api.shield import Shielded
+from federated_dp_llm.api.told import Slip
 from federated_dp_llm.config import RouterConfig
 from federated_dp_llm.core.query import Answer, Piece, Query
 from federated_dp_llm.errors import Overloaded, PrivacyBudgetExceeded
@@ -37,10 +38,17 @@ _LOOKED_AT: Final = 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """A request that may be asked: the query as it leaves, and how to read the answer."""
+    """A request that may be asked: the query as it leaves, and how to read the answer.
+
+    Attributes:
+        slip: where its answer is kept; None: it has no idempotency key.
+        earlier: what was told under this key before.
+    """
 
     query: Query
     shielded: Shielded
+    slip: Slip | None = None
+    earlier: Answer | None = None
 
 
 class Asking:
@@ -67,6 +75,8 @@ class Asking:
 
     async def answered(self, question: Question) -> tuple[InferenceAnswer, Answer]:
         """Answer, and write it down."""
+        if question.earlier is not None:
+            return self._again(question, question.earlier)
         with self._in_flight(), waits_said():
             try:
                 answer = await self._service.answers.answer(question.query)
@@ -79,6 +89,11 @@ class Asking:
         self, question: Question
     ) -> AsyncIterator[str | tuple[InferenceAnswer, Answer]]:
         """Text as it is released, with values put back, and the whole answer at the end."""
+        if question.earlier is not None:
+            told = self._again(question, question.earlier)
+            yield told[0].response
+            yield told
+            return
         revealer = question.shielded.revealer()
         with self._in_flight(), waits_said():
             async with aclosing(_closable(self._service.answers.stream(question.query))) as source:
@@ -116,8 +131,11 @@ class Asking:
             user, InputValidator.signs(request.prompt[:_LOOKED_AT])
         )
         shielded = self._service.shield.shielded(request.prompt, user)
+        request_id, is_keyed = self._request_id(connection, user)
+        slip = Slip.of(request_id, request, department) if is_keyed else None
+        now = self._service.clock.now()
         query = Query(
-            request_id=self._request_id(connection, user),
+            request_id=request_id,
             user_id=user,
             department=department,
             prompt=shielded.prompt,
@@ -136,7 +154,8 @@ class Asking:
             raise InvalidRequest(
                 [Fault("body.temperature", "should be above 0: the draw is what keeps it private")]
             )
-        return Question(query=query, shielded=shielded)
+        earlier = None if slip is None else self._service.told.earlier(slip, now=now)
+        return Question(query=query, shielded=shielded, slip=slip, earlier=earlier)
 
     def _user(self, request: InferenceRequest, principal: Principal) -> str:
         if self._service.config.security.authentication == "none":
@@ -161,14 +180,14 @@ class Asking:
             raise NotAllowed(principal.subject, scope=Scope.MODELS_QUERY)
         return asked or own[0]
 
-    def _request_id(self, connection: HTTPConnection, user: str) -> str:
-        """A fresh one; under an `Idempotency-Key` the same for the same user and key."""
+    def _request_id(self, connection: HTTPConnection, user: str) -> tuple[str, bool]:
+        """A fresh one; under an `Idempotency-Key` the same for the same user and key, and True."""
         key = connection.headers.get("idempotency-key")
         if key is None:
-            return "q_" + self._service.entropy.token_bytes(16).hex()
+            return "q_" + self._service.entropy.token_bytes(16).hex(), False
         if not 8 <= len(key) <= 128 or not key.isascii() or not key.isprintable():
             raise InvalidRequest([Fault("header.idempotency-key", "should be 8 to 128 signs")])
-        return "q_" + hashlib.sha256(f"{user}\0{key}".encode()).hexdigest()[:32]
+        return "q_" + hashlib.sha256(f"{user}\0{key}".encode()).hexdigest()[:32], True
 
     @contextmanager
     def _in_flight(self) -> Iterator[None]:
@@ -186,16 +205,31 @@ class Asking:
         return await self._access.run(self._write_down, question, answer)
 
     def _write_down(self, question: Question, answer: Answer) -> tuple[InferenceAnswer, Answer]:
-        service, query = self._service, question.query
-        use = service.records.answered(query, answer)
-        today = service.clock.now().date().isoformat()
-        spent, average = use.days.get(today, 0.0), use.daily_average(today)
-        service.monitor.monitor_privacy_access(
-            PrivacyEvent(query.user_id, spent, average), day=today
-        )
-        service.figures.answered(answer, question.shielded.found)
+        service, query, now = self._service, question.query, self._service.clock.now()
+        kept = None
+        if question.slip is not None:
+            kept = service.told.document(question.slip, answer, now=now)
+        use = service.records.answered(query, answer, kept=kept)
+        if use is not None:
+            today = now.date().isoformat()
+            spent, average = use.days.get(today, 0.0), use.daily_average(today)
+            service.monitor.monitor_privacy_access(
+                PrivacyEvent(query.user_id, spent, average), day=today
+            )
+            of_all = service.records.days_of(query.department)
+            service.monitor.monitor_department(
+                query.department,
+                of_all.days.get(today, 0.0),
+                of_all.daily_average(today),
+                day=today,
+            )
+            service.figures.answered(answer, question.shielded.found)
+        return self._again(question, answer)
+
+    def _again(self, question: Question, answer: Answer) -> tuple[InferenceAnswer, Answer]:
+        """An answer that was written down, as it is shown."""
         answer = question.shielded.answer(answer)
-        return _document(answer, question, service.config.privacy.delta), answer
+        return _document(answer, question, self._service.config.privacy.delta), answer
 
     async def _refused(self, question: Question, error: PrivacyBudgetExceeded) -> None:
         """A budget that ended is an event of the audit trail."""

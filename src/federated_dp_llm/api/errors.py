@@ -9,6 +9,7 @@ PrivacyBudgetExceeded   429     no `Retry-After`: a lifetime budget does not com
 Overloaded              429     `Retry-After`
 NodeUnavailable         503     `Retry-After`
 NodeRefused             502     nothing of what the node sent
+... that was `replayed` 409     `already_begun`: the key's request was begun before, and paid
 ======================  ======  ============================================================
 """
 
@@ -30,6 +31,7 @@ from privacy_runtime.http.refusals import HttpRefusal
 from privacy_runtime.http.visits import visit_of
 from privacy_runtime.settings.faults import SettingsRefused
 
+_REPLAYED: Final = "replayed"
 _LATER: Final = "the service cannot do this now; nothing was released, try again"
 
 
@@ -55,6 +57,20 @@ class NodesGone(HttpRefusal):
         self.retry_after_s = max(1, math.ceil(error.retry_after_s))
 
 
+class AlreadyBegun(HttpRefusal):
+    """A request under this key was begun before, and ended without an answer."""
+
+    code: ClassVar[str] = "already_begun"
+    status: ClassVar[int] = 409
+
+    def __init__(self) -> None:
+        super().__init__(
+            "a request under this idempotency key was begun before, and ended without an answer "
+            "that was written down; it is paid as far as it came, and is not made again: ask under "
+            "another key; nothing more was spent"
+        )
+
+
 @contextmanager
 def waits_said() -> Iterator[None]:
     """Say when to come back in whole seconds, at least one: a header knows no parts of them."""
@@ -64,6 +80,10 @@ def waits_said() -> Iterator[None]:
         raise OverloadedNow(error) from error
     except errors.NodeUnavailable as error:
         raise NodesGone(error) from error
+    except errors.NodeRefused as error:
+        if not error.reason.startswith(_REPLAYED):
+            raise
+        raise AlreadyBegun from error
 
 
 def table() -> ErrorTable:
@@ -111,7 +131,9 @@ _KINDS: Final[Mapping[int, str]] = {
     404: "not_found_error",
     429: "rate_limit_error",
 }
-_FOREVER: Final = frozenset({"privacy_budget_exceeded", "budget_too_small", "node_refused"})
+_FOREVER: Final = frozenset(
+    {"privacy_budget_exceeded", "budget_too_small", "node_refused", "already_begun"}
+)
 """Asked again, these are answered the same: OpenAI's clients repeat 429 and 5xx by themselves."""
 
 

@@ -9,24 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from federated_dp_llm.caching import MemoryHome, ReleasedAnswers
-from federated_dp_llm.config import NodeSpec, RouterConfig
+from federated_dp_llm.config import NodeSpec
 from federated_dp_llm.core.query import Answer, Answers, Piece, Query
 from federated_dp_llm.errors import FederatedError, NodeUnavailable
-from federated_dp_llm.federation.client import NodeClient
 from federated_dp_llm.federation.port import Node
+from federated_dp_llm.monitoring.channels import Channels
 from federated_dp_llm.routing.answering import RecordAnswers
 from federated_dp_llm.routing.policy import AnswerPolicy
 from federated_dp_llm.routing.registry import NodeRegistry, NodeState
 from federated_dp_llm.routing.vocabulary import Vocabulary, open_vocabulary
-from privacy_core.errors import InvalidParameter
+from privacy_core.errors import PrivacyError
 from privacy_runtime.allowances import AsyncAllowances
 from privacy_runtime.signing.home import opened_key
 
@@ -40,7 +38,7 @@ AWAY: Final = "away"
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How a node stands. `tls_group` None: this Python cannot say which group was negotiated."""
+    """How a node stands. `tls_group` None: without TLS, or it never answered."""
 
     name: str
     slots: int
@@ -71,11 +69,11 @@ class Fleet:
         answers: Answers,
         *,
         ports: dict[str, Node],
-        certificates: _Certificates,
+        channels: Channels,
     ) -> None:
         self.registry, self.answers = registry, answers
         self.cache: ReleasedAnswers | None = getattr(answers, "cache", None)
-        self._service, self._ports, self._certificates = service, ports, certificates
+        self._service, self._ports, self._channels = service, ports, channels
         self._wanted = {spec.node_id: spec for spec in service.config.nodes}
         self._task: asyncio.Task[None] | None = None
         self._asked_s = -_EVERY_S
@@ -89,22 +87,23 @@ class Fleet:
             vocabulary: of the nodes' model; None: of the configured tokenizer.
 
         Raises:
-            InvalidParameter: `security.require_pq` cannot be kept here, or the tokenizer cannot be
-                read.
+            InvalidParameter: certificates cannot be used, a configured node has no TLS where
+                `security.require_pq` wants it, or the tokenizer cannot be read.
         """
         config = service.config
         ports: dict[str, Node] = {}
-        certificates = _Certificates(config)
+        channels = Channels(
+            config,
+            figures=service.figures,
+            alarm=service.monitor,
+            say=service.records.say,
+            clock=service.clock,
+        )
 
         def connect(spec: NodeSpec) -> Node:
             if spec.node_id in ports:
                 return ports[spec.node_id]
-            return NodeClient(
-                spec.node_id,
-                spec.endpoint,
-                ssl=certificates.context if spec.endpoint.startswith("https:") else None,
-                connections=config.performance.connection_pool_size,
-            )
+            return channels.connect(spec)
 
         registry = NodeRegistry(
             connect,
@@ -113,7 +112,7 @@ class Fleet:
             entropy=service.entropy,
         )
         answers = _answers(service, registry, vocabulary)
-        return cls(service, registry, answers, ports=ports, certificates=certificates)
+        return cls(service, registry, answers, ports=ports, channels=channels)
 
     async def answer(self, query: Query) -> Answer:
         """Answer, of the nodes that are there."""
@@ -154,7 +153,10 @@ class Fleet:
     def standing(self) -> list[tuple[NodeSpec, Standing]]:
         """Every node, those of the configuration that never answered too."""
         known = {
-            member.node_id: (member.spec, Standing(member.state.value, member.slots))
+            member.node_id: (
+                member.spec,
+                Standing(member.state.value, member.slots, self._channels.group_of(member.node_id)),
+            )
             for member in self.registry.members
         }
         waiting = {
@@ -205,13 +207,19 @@ class Fleet:
 
     async def _look(self) -> None:
         """Ask every node once, and those that were named and never answered."""
-        self._certificates.renew()
         await asyncio.gather(self.registry.probe(), self._complete())
+        try:
+            await asyncio.to_thread(self._channels.look)
+        except PrivacyError as error:  # the journal is away for a while; it is written next time
+            _log.warning("what changed at the channels is not written down yet: %s", error.code)
 
     async def _complete(self) -> None:
-        """Ask the nodes that were named and never answered, if that is some seconds ago."""
-        known = {member.node_id for member in self.registry.members}
-        missing = [spec for name, spec in self._wanted.items() if name not in known]
+        """Ask the nodes that were named and never answered so, if that is some seconds ago.
+
+        What the configuration says of a node now counts, not what was kept of it before.
+        """
+        known = {member.node_id: member.spec for member in self.registry.members}
+        missing = [spec for name, spec in self._wanted.items() if known.get(name) != spec]
         now_s = self._service.clock.monotonic_s()
         if missing and now_s - self._asked_s >= _EVERY_S:
             self._asked_s = now_s
@@ -219,47 +227,11 @@ class Fleet:
 
     async def _welcome(self, spec: NodeSpec) -> None:
         try:
+            if spec.node_id in {member.node_id for member in self.registry.members}:
+                await self.registry.remove(spec.node_id)
             await self.registry.register(spec)
         except FederatedError as error:
             _log.warning("node %s is not in yet: %s", spec.node_id, error)
-
-
-class _Certificates:
-    """The TLS context towards nodes; reads renewed files again."""
-
-    def __init__(self, config: RouterConfig) -> None:
-        security = config.security
-        if security.require_pq:
-            raise InvalidParameter(
-                "security.require_pq",
-                found=True,
-                expected="a Python that says which group a connection negotiated; this one "
-                f"({ssl.OPENSSL_VERSION}) does not, so nobody could know; nothing was started",
-            )
-        self.context = ssl.create_default_context(cafile=security.node_ca)
-        self.context.minimum_version = ssl.TLSVersion.TLSv1_3
-        self._files = (security.node_certificate, security.node_key)
-        self._stamp: tuple[int, ...] = ()
-        self.renew()
-
-    def renew(self) -> None:
-        """Read the files again if they changed; broken ones leave what was read before."""
-        certificate, key = self._files
-        if certificate is None or key is None:
-            return
-        try:
-            stamp = tuple(Path(one).stat().st_mtime_ns for one in (certificate, key))
-            if stamp != self._stamp:
-                self.context.load_cert_chain(certificate, key)
-                self._stamp = stamp
-        except (OSError, ssl.SSLError) as error:
-            if not self._stamp:
-                raise InvalidParameter(
-                    "security.node_certificate",
-                    found=type(error).__name__,
-                    expected="a certificate chain and its key in PEM",
-                ) from error
-            _log.warning("renewed certificate was not taken: %s", type(error).__name__)
 
 
 class _NoVocabulary:

@@ -7,7 +7,6 @@ gateway's unit (`usage.gateway_per_user`); no record is read, so no privacy is s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Final
 
 from fastapi import FastAPI
@@ -15,7 +14,7 @@ from starlette.types import ASGIApp
 
 from federated_dp_llm.api.asking import GENERAL
 from federated_dp_llm.api.service import Service
-from federated_dp_llm.gateway.app import Gateway, make_app
+from federated_dp_llm.gateway.app import Gateway, Verifier, make_app
 from federated_dp_llm.gateway.audit import AuditTrail
 from federated_dp_llm.gateway.by_model import ByModel
 from federated_dp_llm.gateway.options import GatewayOptions
@@ -52,6 +51,11 @@ class Forwarding:
             await self._access.run(self._open, principal)
         return principal
 
+    def known(self, shown: Credentials) -> Principal | None:
+        """Who asks, if that was verified moments ago and their accounts are open."""
+        principal = self._access.known(shown)
+        return principal if principal and principal.subject in self._accounts else None
+
     def accounts_of(self, principal: Principal) -> Sequence[str]:
         """The accounts of a principal that was let in."""
         return self._accounts[principal.subject]
@@ -81,10 +85,10 @@ def gateway_of(service: Service, access: Access) -> Gateway | None:
     return make_app(
         allowances=AsyncAllowances(service.standings.allowances),
         backends=options.values(),
-        authenticate=forwarding.authenticate,
+        authenticate=Verifier(forwarding.authenticate, forwarding.known),
         accounts_of=forwarding.accounts_of,
         audit=AuditTrail(service.home / TRAIL),
-        policy=replace(options.policy(), kept_s=0.0),
+        policy=options.policy(),
         clock=service.clock,
         entropy=service.entropy,
     )

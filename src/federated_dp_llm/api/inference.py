@@ -36,7 +36,8 @@ class Inference:
         `budget_too_small` and the least epsilon that would do. With `stream: true` the answer comes
         as Server-Sent Events: `piece` as text is released, `answer` at the end, or `error`.
 
-        An `Idempotency-Key` makes a repeated request the same one: answered and paid once.
+        An `Idempotency-Key` makes a repeated request the same one for a day: answered and paid
+        once. One that was begun before a crash and never answered is `already_begun`.
         """
         question = await self._asking.question(body, by, request)
         if not body.stream:
@@ -66,7 +67,7 @@ class Inference:
 
 def router(asking: Asking, access: Access, door: Door, errors: ErrorTable) -> APIRouter:
     """The route and its documented alias."""
-    routes = Routes(door, tag="inference", errors=(422, 429, 502, 503))
+    routes = Routes(door, tag="inference", errors=(409, 422, 429, 502, 503))
     routes.add(
         "POST",
         "/inference",

@@ -1,4 +1,4 @@
-"""What is seen of every request: its time and status, by route template. Pure ASGI."""
+"""What is seen of every request: its time, status and trace, by route template. Pure ASGI."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from federated_dp_llm.monitoring.figures import Figures
-from privacy_runtime import logs
+from privacy_runtime import logs, tracing
 from privacy_runtime.http.visits import visit_in
 from privacy_runtime.world import Clock
 
@@ -41,18 +41,31 @@ class Observed:
                 status = message["status"]
             await send(message)
 
-        try:
-            await self._app(scope, receive, seen)
-        finally:
-            seconds = self._clock.monotonic_s() - began_s
-            endpoint = getattr(scope.get("route"), "path", UNMATCHED)
-            method = scope["method"]
-            self._figures.request(method=method, endpoint=endpoint, status=status, seconds=seconds)
-            if status >= _LEAST_REFUSAL:
-                _log.info(
-                    "request refused",
-                    method=method,
-                    route=endpoint,
-                    status=status,
-                    request_id=visit_in(scope).request_id,
-                )
+        method = scope["method"]
+        with tracing.incoming("http.request", _traced(scope), method=method) as span:
+            try:
+                await self._app(scope, receive, seen)
+            finally:
+                endpoint = getattr(scope.get("route"), "path", UNMATCHED)
+                span.note(route=endpoint, status=status)
+                self._tell(scope, endpoint, status, self._clock.monotonic_s() - began_s)
+
+    def _tell(self, scope: Scope, endpoint: str, status: int, seconds: float) -> None:
+        method = scope["method"]
+        self._figures.request(method=method, endpoint=endpoint, status=status, seconds=seconds)
+        if status >= _LEAST_REFUSAL:
+            _log.info(
+                "request refused",
+                method=method,
+                route=endpoint,
+                status=status,
+                request_id=visit_in(scope).request_id,
+            )
+
+
+def _traced(scope: Scope) -> dict[str, str]:
+    """The header that carries a caller's trace."""
+    for name, value in scope["headers"]:
+        if name == b"traceparent":
+            return {tracing.HEADER: value.decode("latin-1")}
+    return {}

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from federated_dp_llm.api.asking import Asking
 from federated_dp_llm.api.door import Door
 from federated_dp_llm.api.errors import openai_answer, openai_route
+from federated_dp_llm.api.openai_shapes import ChatCompletion, ModelList, TextCompletion
 from federated_dp_llm.api.routes import By, Routes
 from federated_dp_llm.api.service import Service
 from federated_dp_llm.api.shapes import Epsilon, InferenceAnswer, InferenceRequest, Name, UserId
@@ -154,7 +155,7 @@ class OpenAI:
         """Go on from a text; see `/v1/inference` for what a budget buys."""
         return await self._complete(body, body.prompt, request, by, _Plain())
 
-    async def list_models(self, by: By) -> dict[str, Any]:
+    async def list_models(self, by: By) -> Any:
         """List the models; `reads_records` says which ones cost privacy."""
         del by
         privacy = self._service.config.privacy
@@ -170,7 +171,7 @@ class OpenAI:
             }
             for name, private in names
         ]
-        return {"object": "list", "data": data}
+        return Json({"object": "list", "data": data})
 
     async def _complete(
         self, body: _Asked, prompt: str, request: Request, by: By, form: _Form
@@ -303,11 +304,16 @@ def router(
 ) -> APIRouter:
     """The routes; their errors are in OpenAI's form."""
     handlers = OpenAI(service, asking, access, errors, forwarded)
-    routes = Routes(door, tag="openai", errors=(400, 429, 502, 503))
+    routes = Routes(door, tag="openai", errors=(400, 409, 429, 502, 503))
     routes.router.route_class = openai_route(errors)
     query = Scope.MODELS_QUERY
-    more: dict[str, Any] = {"response_model": None, "refuses": (404,)}
-    routes.add("POST", "/chat/completions", query, handlers.create_chat_completion, **more)
-    routes.add("POST", "/completions", query, handlers.create_completion, **more)
-    routes.add("GET", "/models", query, handlers.list_models)
+    for path, handler, shape in (
+        ("/chat/completions", handlers.create_chat_completion, ChatCompletion),
+        ("/completions", handlers.create_completion, TextCompletion),
+    ):
+        answers: dict[int | str, Any] = {200: {"model": shape, "content": {"text/event-stream": {}}}}
+        more: dict[str, Any] = {"response_model": None, "responses": answers}
+        routes.add("POST", path, query, handler, refuses=(404,), **more)
+    listed = {200: {"model": ModelList}}
+    routes.add("GET", "/models", query, handlers.list_models, response_model=None, responses=listed)
     return routes.router

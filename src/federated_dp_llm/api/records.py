@@ -7,7 +7,8 @@ stream         documents                    entries
 =============  ===========================  ====================================================
 `router`       `member/U`, `settings`,      who changed what, and why
                `promise`
-`privacy`      `use/U`                      one for every answer: ids and amounts, no prompt
+`privacy`      `use/U`, `days/D`,           one for every answer: ids and amounts, no prompt
+               `told/D/I`
 =============  ===========================  ====================================================
 
 A journal that cannot be written stops answers: what is not in the trail is not shown.
@@ -30,6 +31,8 @@ PRIVACY: Final = "privacy"
 _LATEST: Final = 50
 _DAYS: Final = 90
 _KEY_BYTES: Final = 16
+_TRAIL: Final = {"action": "query", "outcome": "released", "compliance_standard": "HIPAA"}
+"""What an audit under 45 CFR 164.312(b) asks besides who, when and about what: action, outcome."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +134,18 @@ class Records:
         """Append an entry: ids, counts and amounts, never a prompt or an answer."""
         self.journal.transact(stream, lambda _: Change([self._draft(type_, body)]))
 
-    def answered(self, query: Query, answer: Answer) -> Use:
-        """Append an answer's entry; return what the user's answers cost until now."""
+    def answered(
+        self, query: Query, answer: Answer, *, kept: tuple[str, Document] | None = None
+    ) -> Use | None:
+        """Append an answer's entry; return what the user's answers cost until now.
+
+        Args:
+            query: what was asked.
+            answer: as it came.
+            kept: name and content of the document that keeps it for its idempotency key. If there
+                is one already, this answer was written down before: nothing is appended, and None
+                is returned.
+        """
         now = self._clock.now()
         today, name = now.date().isoformat(), f"use/{query.user_id}"
         line = {
@@ -145,24 +158,39 @@ class Records:
             "cohort": query.cohort,
             "department": query.department,
         }
-        kept: list[Use] = []
+        found: list[Use] = []
+
+        of_all = f"days/{query.department}"
+        names = [name, of_all] if kept is None else [name, of_all, kept[0]]
 
         def decide(view: View) -> Change:
+            if kept is not None and kept[0] in view.documents:
+                found.clear()
+                return Change()
             use = _use(view.documents.get(name))
-            days = dict(use.days)
-            days[today] = days.get(today, 0.0) + answer.privacy_cost
-            use = Use((*use.latest, line)[-_LATEST:], dict(sorted(days.items())[-_DAYS:]))
-            kept[:] = [use]
-            entry = Draft("privacy.answer", self._key(), {"user": query.user_id, **line})
-            document = {"latest": list(use.latest), "days": dict(use.days)}
-            return Change([entry], {name: document})
+            days = _added(use.days, today, answer.privacy_cost)
+            use = Use((*use.latest, line)[-_LATEST:], days)
+            found[:] = [use]
+            entry = Draft("privacy.answer", self._key(), {"user": query.user_id, **line, **_TRAIL})
+            department = (view.documents.get(of_all) or {}).get("days", {})
+            documents: dict[str, Document | None] = {
+                name: {"latest": list(use.latest), "days": dict(use.days)},
+                of_all: {"days": _added(department, today, answer.privacy_cost)},
+            }
+            return Change([entry], documents if kept is None else {**documents, kept[0]: kept[1]})
 
-        self.journal.transact(PRIVACY, decide, names=[name])
-        return kept[0]
+        self.journal.transact(PRIVACY, decide, names=names)
+        return found[0] if found else None
 
     def use_of(self, user_id: str) -> Use:
         """What a user's answers cost."""
         return _use(self.journal.document(PRIVACY, f"use/{user_id}"))
+
+    def days_of(self, department: str) -> Use:
+        """What each day's answers of a department cost."""
+        return Use(
+            days=(self.journal.document(PRIVACY, f"days/{department}") or {}).get("days", {})
+        )
 
     def users(self) -> Iterator[str]:
         """Every user who has had an answer."""
@@ -180,6 +208,11 @@ class Records:
 
     def _key(self) -> str:
         return self._entropy.token_bytes(_KEY_BYTES).hex()
+
+
+def _added(days: Mapping[str, float], today: str, cost: float) -> dict[str, float]:
+    """Days with more on today; the newest are kept."""
+    return dict(sorted({**days, today: days.get(today, 0.0) + cost}.items())[-_DAYS:])
 
 
 def _use(document: Document | None) -> Use:

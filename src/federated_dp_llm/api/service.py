@@ -6,10 +6,13 @@ below the home        holds
 `identity.db`         users, sessions, keys; with PostgreSQL: there
 `journal.db`          the streams `audit`, `router`, `privacy`, `security`; likewise
 `allowances.db`       accounts of users and departments; likewise
+`notices.db`          alerts on their way to people, where somebody is named; likewise
 `prompts.db`          values that left as tokens, sealed, for a day
 `token-keys/`         keys that sign access tokens
 `sealing-keys.json`   master of everything that is sealed
 `router-key.pem`      signs the terms of answers, for the nodes
+`audit-key.pem`       signs where the journal's streams end: Ed25519 and ML-DSA-65
+`audit-heads.jsonl`   what it signed; copies belong out of the database's owner's reach
 ====================  ==================================================================
 """
 
@@ -22,21 +25,26 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from federated_dp_llm.api.quotas import Standings
-from federated_dp_llm.api.records import Records
+from federated_dp_llm.api.records import PRIVACY, Records
 from federated_dp_llm.api.shield import PromptShield
+from federated_dp_llm.api.told import ToldAnswers
 from federated_dp_llm.config import RouterConfig
 from federated_dp_llm.core.query import Answers
 from federated_dp_llm.monitoring.figures import Figures
+from federated_dp_llm.monitoring.notices import open_alerts
 from federated_dp_llm.security import AuditLogger, SecurityMonitor
 from privacy_runtime.allowances import Store, open_allowances
 from privacy_runtime.budget_store.homes import home_at
 from privacy_runtime.identity import Identity, IdentityPolicy, Role, SessionPolicy, TokenPolicy
+from privacy_runtime.identity.sealing import Seal
 from privacy_runtime.identity.user_rows import select_user
-from privacy_runtime.journal import Journal
+from privacy_runtime.journal import Heads, Journal, opened_heads
+from privacy_runtime.notify import Posting
 from privacy_runtime.pseudonyms import RedactionKeys
 from privacy_runtime.world import Clock, Entropy, SystemClock, SystemEntropy
 
 ISSUER: Final = "federated-dp-llm"
+STREAMS: Final = ("audit", "router", "privacy", "security")
 _LIVE: Final = ("privacy", "performance", "security")
 _TOKEN_S: Final = 3600
 
@@ -49,7 +57,9 @@ class Service:
         config: as it is now; administrators change it while the service runs.
         identity: who asks, and what they may.
         journal: the audit trail.
+        heads: signs where its streams end.
         records: members, nodes, settings, use.
+        told: answers of idempotency keys.
         standings: accounts of use.
         answers: answers queries; set before the first request.
         fleet: the registered nodes, where this process asks them.
@@ -62,7 +72,9 @@ class Service:
     config: RouterConfig
     identity: Identity
     journal: Journal
+    heads: Heads
     records: Records
+    told: ToldAnswers
     standings: Standings
     fleet: Any
     shield: PromptShield
@@ -87,6 +99,7 @@ class Service:
         clock: Clock | None = None,
         entropy: Entropy | None = None,
         identity_policy: IdentityPolicy | None = None,
+        posting: Posting | None = None,
     ) -> Self:
         """Open everything below the home, and make what is missing.
 
@@ -101,10 +114,12 @@ class Service:
             clock: None: the machine's.
             entropy: None: the system's.
             identity_policy: None: that of the configuration.
+            posting: how notices are posted; None: to public addresses, with TLS.
 
         Raises:
             InvalidParameter: the delta is not that of the home's accounts.
             SettingsRefused: kept settings do not fit this configuration any more.
+            JournalWentBack, ChainBroken: the journal is not the one whose heads were signed.
         """
         clock, entropy = clock or SystemClock(), entropy or SystemEntropy()
         home = Path(config.store.home).absolute()
@@ -116,6 +131,8 @@ class Service:
             sealing = _sealing_keys(home / "sealing-keys.json", entropy)
             journal = Journal(home_at(url or str(home / "journal.db")), clock=clock)
             closing.callback(journal.close)
+            heads = opened_heads(home, journal, STREAMS, clock=clock, entropy=entropy)
+            closing.callback(heads.close)
             records = Records(journal, clock=clock, entropy=entropy)
             records.require_promise(config.privacy.delta)
             config = config.changed(records.settings())
@@ -134,12 +151,25 @@ class Service:
                 closing.callback(allowances.close)
             level = config.security.redaction_level if config.security.redact_prompts else None
             figures = Figures(clock=clock)
-            audit = AuditLogger(records.say, clock=clock)
+            alerts = open_alerts(
+                config,
+                url or home / "notices.db",
+                seal=Seal(sealing, entropy),
+                clock=clock,
+                entropy=entropy,
+                posting=posting,
+            )
+            if alerts is not None:
+                closing.callback(alerts.close)
+            announce = None if alerts is None else alerts.announce
+            audit = AuditLogger(records.say, clock=clock, announce=announce)
             service = cls(
                 config=config,
                 identity=identity,
                 journal=journal,
+                heads=heads,
                 records=records,
+                told=ToldAnswers(journal, stream=PRIVACY, seal=Seal(sealing, entropy)),
                 standings=Standings(allowances, config),
                 fleet=None,
                 shield=PromptShield(home / "prompts.db", sealing, clock=clock, level=level),

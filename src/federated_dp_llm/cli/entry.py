@@ -20,6 +20,7 @@ COMMANDS: Final = {
     "login": ("asking:login", "Log in, and print a token."),
     "budget": ("budget:app", "Budgets of use."),
     "nodes": ("nodes:app", "Nodes of the federation."),
+    "audit": ("audit:app", "Audit trails: their chains and signed heads."),
     "keys": ("keys:app", "The router's signing key."),
     "config": ("config:app", "The router's configuration."),
     "plan": ("plan:plan", "Plan batches of tasks on nodes."),

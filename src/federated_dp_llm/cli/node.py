@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from privacy_core.errors import InvalidParameter, PrivacyError
+from privacy_runtime import tracing
 
 if TYPE_CHECKING:
+    from federated_dp_llm.federation.channel import Channel
     from federated_dp_llm.federation.masks import Masks
     from federated_dp_llm.node.agent import NodeAgent
-    from federated_dp_llm.node.server import NodeTls
+    from federated_dp_llm.node.backend import Backend
+    from federated_dp_llm.node.prompts import PromptForm
     from privacy_runtime.signing import TrustedKeys
 
 EPILOG: Final = (
@@ -35,6 +39,7 @@ _NETWORK: Final = "Network"
 _PROMISE: Final = "What is promised"
 _MODEL: Final = "Model and records"
 _MASKS: Final = "Masks"
+_SERVER: Final = "A model behind a server"
 
 
 def node(  # noqa: PLR0913 -- one parameter an option
@@ -114,6 +119,37 @@ def node(  # noqa: PLR0913 -- one parameter an option
     device: Annotated[
         str, typer.Option(help="Where the model computes: cpu, cuda.", rich_help_panel=_MODEL)
     ] = "cpu",
+    backend: Annotated[
+        str | None,
+        typer.Option(
+            help="Inference server that computes in the place of --model, of which tokenizer.json "
+            "and config.json are read then. It sees records: it must be this institution's.",
+            rich_help_panel=_SERVER,
+        ),
+    ] = None,
+    backend_model: Annotated[
+        str | None,
+        typer.Option(help="The server's name of the model.", rich_help_panel=_SERVER),
+    ] = None,
+    backend_kind: Annotated[
+        str,
+        typer.Option(
+            help="openai (its 20 likeliest tokens alone), vllm, sglang.", rich_help_panel=_SERVER
+        ),
+    ] = "openai",
+    backend_key: Annotated[
+        Path | None,
+        typer.Option(help="File with the server's key.", rich_help_panel=_SERVER),
+    ] = None,
+    backend_parallel: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Slots that are asked at once. Above 1 only for servers whose results do not "
+            "depend on who else is computed: see docs/node.md.",
+            rich_help_panel=_SERVER,
+        ),
+    ] = 1,
     host: Annotated[
         str, typer.Option(help="Address to listen at.", rich_help_panel=_NETWORK)
     ] = "127.0.0.1",
@@ -130,6 +166,14 @@ def node(  # noqa: PLR0913 -- one parameter an option
         Path | None,
         typer.Option(help="Authority of the router's certificate.", rich_help_panel=_NETWORK),
     ] = None,
+    require_pq: Annotated[
+        bool,
+        typer.Option(
+            "--require-pq",
+            help="Do not hear a router without X25519MLKEM768. With --cert.",
+            rich_help_panel=_NETWORK,
+        ),
+    ] = False,
     mask_key: Annotated[
         Path | None,
         typer.Option(
@@ -143,6 +187,13 @@ def node(  # noqa: PLR0913 -- one parameter an option
             help="JSON of all nodes' public mask keys by name. With masks the router sees the "
             "group's sums only, and needs every node of it.",
             rich_help_panel=_MASKS,
+        ),
+    ] = None,
+    traces: Annotated[
+        str | None,
+        typer.Option(
+            help="Collector of OpenTelemetry spans, OTLP over HTTP; they hold no text.",
+            rich_help_panel=_NETWORK,
         ),
     ] = None,
     check: Annotated[
@@ -166,7 +217,7 @@ def node(  # noqa: PLR0913 -- one parameter an option
 
     try:
         # What costs nothing to refuse is refused before a model is loaded.
-        tls = _tls(cert, key, client_ca)
+        tls = _tls(cert, key, client_ca, require_pq=require_pq)
         require_private(host, tls)
         trusted = _trusted(router_key)
         promise = homes.Promise(epsilon=patient_epsilon, delta=delta)
@@ -182,12 +233,19 @@ def node(  # noqa: PLR0913 -- one parameter an option
         masks = _masks(name, mask_key, mask_peers)
         prompts = PromptForm.read(form) if form else PromptForm()
 
-        from federated_dp_llm.node.hf import HfModel  # noqa: PLC0415 -- torch: seconds
-
+        computing = (
+            _model(model, prompts, device, record_tokens)
+            if backend is None
+            else _served(
+                backend, backend_model, model,
+                form=prompts, dialect=backend_kind, record_tokens=record_tokens,
+                key=backend_key, parallel=backend_parallel,
+            )
+        )  # fmt: skip
         agent = homes.open_agent(
             home or Path(f"federated-node-{name}"),
             policy,
-            HfModel.load(model, form=prompts, device=device, record_tokens=record_tokens),
+            computing,
             Retrieval(read, match=match),
             trusted=trusted,
             promise=promise,
@@ -198,9 +256,30 @@ def node(  # noqa: PLR0913 -- one parameter an option
         if check:
             asyncio.run(agent.aclose())
         else:
-            serve_node(make_app(agent), host=host, port=port, tls=tls)
+            spans = tracing.install(traces, service=f"federated-node-{name}")
+            with closing(spans):
+                serve_node(make_app(agent, channel=tls), host=host, port=port, tls=tls)
     except PrivacyError as error:
         _fail(error, as_json=as_json)
+
+
+def _model(folder: Path, form: PromptForm, device: str, record_tokens: int | None) -> Backend:
+    from federated_dp_llm.node.hf import HfModel  # noqa: PLC0415 -- torch: seconds
+
+    return HfModel.load(folder, form=form, device=device, record_tokens=record_tokens)
+
+
+def _served(
+    url: str, name: str | None, folder: Path, *, key: Path | None, **options: Any
+) -> Backend:
+    from federated_dp_llm.node.served import ServedModel  # noqa: PLC0415
+    from privacy_runtime.secret import Secret  # noqa: PLC0415
+    from privacy_runtime.settings.secrets import read_secret  # noqa: PLC0415
+
+    if name is None:
+        raise InvalidParameter("backend_model", found=None, expected="the server's name of it")
+    secret = None if key is None else Secret(read_secret(key))
+    return ServedModel.load(url, name, folder, key=secret, **options)
 
 
 def _started(
@@ -266,18 +345,22 @@ class _NoRouterKey(PrivacyError):
     code = "no_router_key"
 
 
-def _tls(cert: Path | None, key: Path | None, client_ca: Path | None) -> NodeTls | None:
+def _tls(
+    cert: Path | None, key: Path | None, client_ca: Path | None, *, require_pq: bool
+) -> Channel | None:
     from federated_dp_llm.node.server import NodeTls  # noqa: PLC0415
 
     if cert is None and key is None and client_ca is None:
+        if require_pq:
+            raise InvalidParameter(
+                "require_pq", found="no TLS", expected="--cert, --key and --client-ca too"
+            )
         return None
     if cert is None or key is None or client_ca is None:
         raise InvalidParameter(
             "cert", found="a part of TLS", expected="--cert, --key and --client-ca together"
         )
-    tls = NodeTls(certificate=cert, key=key, client_ca=client_ca)
-    tls.context()
-    return tls
+    return NodeTls(certificate=cert, key=key, client_ca=client_ca, require_pq=require_pq).context()
 
 
 def _masks(name: str, key: Path | None, peers: Path | None) -> Masks | None:

@@ -13,6 +13,7 @@ import typer
 from federated_dp_llm.cli import output
 from federated_dp_llm.cli.output import Json
 from privacy_core.errors import InvalidParameter
+from privacy_runtime import tracing
 from privacy_runtime.listening import bracketed, is_anywhere, is_loopback, stoppable
 
 if TYPE_CHECKING:
@@ -54,6 +55,13 @@ def serve(
         )
         _require_private(settled)
         service = closing.enter_context(Service.open(settled))
+        endpoint = settled.tracing.endpoint
+        traces = tracing.install(
+            None if endpoint is None else endpoint.reveal(),
+            service="federated-dp-llm",
+            ratio=settled.tracing.ratio,
+        )
+        closing.callback(traces.close)
         first = _first_login(service, is_shown=as_json or stdout.isatty())
         document = {"address": _address(settled), "home": str(service.home), **first}
         with stoppable():
@@ -64,7 +72,7 @@ def serve(
 
 def _run(service: Service) -> None:
     from federated_dp_llm.api.app import create_app  # noqa: PLC0415
-    from federated_dp_llm.api.forwarding import served  # noqa: PLC0415
+    from federated_dp_llm.gateway.serve import run as run_behind  # noqa: PLC0415
     from privacy_runtime.http.server import ServerOptions  # noqa: PLC0415
     from privacy_runtime.http.server import serve as run  # noqa: PLC0415
 
@@ -73,7 +81,10 @@ def _run(service: Service) -> None:
     options = ServerOptions(
         host=server.host, port=server.port, certificate=server.certificate, key=server.key
     )
-    run(served(app), options)
+    if app.state.gateway is None:
+        run(app, options)
+    else:
+        run_behind(app.state.gateway, options, otherwise=app)
 
 
 def policy_of(config: RouterConfig) -> HttpPolicy:

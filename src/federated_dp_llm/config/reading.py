@@ -223,6 +223,8 @@ def _conflicts(config: Fixed) -> Iterator[Conflict]:
         yield Conflict(("server.certificate", "server.key"), "both, or neither")
     if (security.node_certificate is None) != (security.node_key is None):
         yield Conflict(("security.node_certificate", "security.node_key"), "both, or neither")
+    if config.notices.mail_to and config.notices.mail_host is None:
+        yield Conflict(("notices.mail_to", "notices.mail_host"), "a server that takes the mail")
     if security.authentication == "none":
         if config.environment == "production":
             yield Conflict(("security.authentication", "environment"), "required in production")

@@ -8,13 +8,23 @@ from typing import Annotated, Final, Literal
 
 from privacy_core.errors import InvalidParameter
 from privacy_runtime.secret import Secret
-from privacy_runtime.settings.domains import Address, Choice, Flag, Number, Several, Text, Whole
+from privacy_runtime.settings.domains import (
+    Address,
+    Choice,
+    Flag,
+    Hidden,
+    Number,
+    Several,
+    Text,
+    Whole,
+)
 from privacy_runtime.settings.schema import Key
 
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 """What nodes, departments and cohorts are called."""
 _NAMES: Final = Text(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}", "a name of letters, digits and ._:/-")
 _FILES: Final = Text(r"[^\x00-\x1f]{1,4096}", "a path")
+_MAILBOX: Final = Text(r"[^\s@<>,;]+@[A-Za-z0-9.-]+", "an e-mail address")
 _EPSILON: Final = Number(above=0.0, most=100.0)
 
 
@@ -157,6 +167,32 @@ class Federation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tracing:
+    """Spans of requests and of calls of nodes. They hold no text, and times that callers see."""
+
+    endpoint: Annotated[
+        Secret | None,
+        Key("A collector that speaks OTLP over HTTP; null is off.", Address(("http", "https"))),
+    ] = None
+    ratio: Annotated[
+        float, Key("Which share of traces is recorded.", Number(least=0, most=1), "share")
+    ] = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notices:
+    """Who is told that there is a security alert; what it is about stays in the audit trail."""
+
+    slack_url: Annotated[
+        Secret | None, Key("A Slack incoming webhook; null is none.", Hidden())
+    ] = None
+    mail_to: Annotated[tuple[str, ...], Key("Mailboxes.", Several(_MAILBOX))] = ()
+    mail_host: Annotated[str | None, Key("Server that takes mail, with STARTTLS.", _NAMES)] = None
+    mail_port: Annotated[int, Key("Its port.", Whole(1, 65_535))] = 587
+    mail_from: Annotated[str, Key("In whose name.", _MAILBOX)] = "router@localhost.localdomain"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NodeSpec:
     """A node as it is registered. `slots`: of its records in one answer; 0: what its card says."""
 
@@ -214,3 +250,5 @@ class Fixed:
     security: Security = field(default_factory=Security)
     federation: Federation = field(default_factory=Federation)
     usage: Usage = field(default_factory=Usage)
+    tracing: Tracing = field(default_factory=Tracing)
+    notices: Notices = field(default_factory=Notices)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import ssl as tls
-from typing import Final, TypeVar
+from datetime import datetime
+from typing import Any, Final, TypeVar
 
 import httpx2
 import msgspec
 
 from federated_dp_llm.errors import NodeRefused, NodeUnavailable
+from federated_dp_llm.federation.channel import NoHybridGroup, session_of
 from federated_dp_llm.federation.messages import (
     PROTOCOL,
     Commit,
@@ -27,6 +29,7 @@ from federated_dp_llm.federation.messages import (
     VoteCounts,
 )
 from privacy_core.errors import InvalidParameter
+from privacy_runtime import tracing
 
 ANSWER_MAX: Final = 1 << 22
 """The most bytes of an answer that are read: nine positions of 1,024 candidates take 0.1 MB."""
@@ -47,6 +50,8 @@ class NodeClient:
     =====================================  =======================================
     it cannot be reached, or is late       `NodeUnavailable`
     it answers 429 or 503                  `NodeUnavailable`, with its Retry-After
+    it has no hybrid key exchange, and     `NodeRefused`, reason `post_quantum: ...`; nothing was
+    `ssl` requires one                     sent
     it answers another error               `NodeRefused`, with the code it gave
     its answer is no such message          `NodeRefused`, reason `protocol: ...`
     =====================================  =======================================
@@ -54,7 +59,7 @@ class NodeClient:
     Args:
         node_id: whom we expect there; a card of another name is refused.
         endpoint: `https://host:port`; `http://` only without `ssl`.
-        ssl: the router's certificate and whom it trusts (`federated_dp_llm.security`); None: plain.
+        ssl: the router's certificate and whom it trusts (`federation.channel`); None: plain.
         limit_s: for one call.
         connections: that are kept open at most.
         transport: what carries requests; None: the network. For an application in this process.
@@ -78,6 +83,10 @@ class NodeClient:
             raise InvalidParameter("endpoint", found=endpoint, expected=f"{schemes[0]}host:port")
         self._node_id = node_id
         self._limit_s = limit_s
+        self.tls_group: str | None = None
+        """The key exchange of the connection that answered last; None: plain, or none did."""
+        self.peer_ends: datetime | None = None
+        """When the certificate that it showed there ends."""
         self._client = httpx2.AsyncClient(
             base_url=endpoint,
             verify=ssl if ssl is not None else True,
@@ -138,8 +147,21 @@ class NodeClient:
     async def _call(
         self, method: str, name: str, ask: Message | None, expected: type[Answer]
     ) -> Answer:
+        """One call, in a span of its own that the node's hangs on: no text, no handle."""
+        with tracing.span("node.call", endpoint_id=self._node_id, route=name) as span:
+            try:
+                return await self._asked(method, name, ask, expected)
+            except (NodeRefused, NodeUnavailable) as error:
+                span.note(code=error.code)
+                raise
+
+    async def _asked(
+        self, method: str, name: str, ask: Message | None, expected: type[Answer]
+    ) -> Answer:
         body = b"" if ask is None else self._encoded(ask)
         headers = {"content-type": MEDIA_TYPE} if ask is not None else {}
+        if trace := tracing.carried():
+            headers[tracing.HEADER] = trace[tracing.VARIABLE]
         try:
             async with (
                 asyncio.timeout(self._limit_s),
@@ -147,21 +169,37 @@ class NodeClient:
                     method, f"/fed/v1/{name}", content=body, headers=headers
                 ) as answer,
             ):
+                self._spoke(answer.extensions.get("network_stream"))
                 content = await self._content(answer)
                 status, retry = answer.status_code, answer.headers.get("retry-after", "")
         except (TimeoutError, httpx2.TimeoutException):
             raise NodeUnavailable(self._node_id, f"no answer in {self._limit_s:g} s") from None
         except httpx2.RemoteProtocolError:
-            raise NodeRefused(self._node_id, "protocol: it does not speak HTTP") from None
-        except (httpx2.HTTPError, OSError):
+            # A node that was killed mid-answer looks like this: it is away, and comes back.
+            raise NodeUnavailable(self._node_id, "its answer was cut off, or is no HTTP") from None
+        except (httpx2.HTTPError, OSError) as error:
+            if _lacks_hybrid(error):
+                raise NodeRefused(
+                    self._node_id, "post_quantum: it does not agree on X25519MLKEM768"
+                ) from None
             raise NodeUnavailable(self._node_id, "it cannot be reached") from None
         if status == 200:
             return self._decoded(content, expected)
-        code = self._decoded(content, Refusal).code if content else f"status {status}"
+        refusal = self._decoded(content, Refusal) if content else None
+        code = f"status {status}" if refusal is None else refusal.code
         if status in (429, 503):
             wait_s = min(float(retry), 60.0) if retry.isascii() and retry.isdigit() else 1.0
             raise NodeUnavailable(self._node_id, _word(code), wait_s)
-        raise NodeRefused(self._node_id, _word(code))
+        raise NodeRefused(self._node_id, _word(code), room=refusal.room if refusal else None)
+
+    def _spoke(self, stream: Any) -> None:
+        """Look at the connection that an answer came over."""
+        session = session_of(stream)
+        if session is None:
+            return
+        self.tls_group = session.group
+        peer = session.peer
+        self.peer_ends = None if peer is None else peer.not_valid_after_utc
 
     def _encoded(self, ask: Message) -> bytes:
         try:
@@ -186,6 +224,15 @@ class NodeClient:
             raise NodeRefused(
                 self._node_id, f"protocol: its answer is no {expected.__name__}"
             ) from None
+
+
+def _lacks_hybrid(error: BaseException | None) -> bool:
+    """Whether a connection was ended for its key exchange; the transport wraps what it met."""
+    while error is not None:
+        if isinstance(error, NoHybridGroup):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _word(code: str) -> str:

@@ -190,7 +190,12 @@ class Committed(Message, frozen=True):
 
 
 class Refusal(Message, frozen=True):
-    """Why a node did not do it; never anything about a record."""
+    """Why a node did not do it; never anything about a record.
+
+    `room`: of `prompt_too_long`, how many tokens may follow the prompt beside the longest record
+    that there may be: a function of the prompt and of the node's configuration.
+    """
 
     code: str
     detail: str
+    room: int | None = None

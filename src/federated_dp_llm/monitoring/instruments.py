@@ -70,7 +70,9 @@ ALERTS: Final = Instrument(
     name="security_alerts_total",
     kind=Kind.COUNTER,
     help="Alerts, by kind.",
-    labels=(Label("kind", ("brute_force", "unusual_consumption", "suspicious_input")),),
+    labels=(
+        Label("kind", ("brute_force", "unusual_consumption", "suspicious_input", "certificate")),
+    ),
 )
 REDACTED: Final = Instrument(
     name="prompt_values_redacted_total",
@@ -89,6 +91,19 @@ NODES: Final = Instrument(
     kind=Kind.GAUGE,
     help="Registered nodes, by whether they can be asked.",
     labels=(Label("state", ("ready", "away")),),
+)
+NODE_TLS: Final = Instrument(
+    name="node_channels",
+    kind=Kind.GAUGE,
+    help="Nodes, by the key exchange of their latest connection.",
+    labels=(Label("group", ("X25519MLKEM768", "X25519", "other", "none")),),
+)
+CERTIFICATE_LEFT: Final = Instrument(
+    name="certificate_expiry_seconds",
+    kind=Kind.GAUGE,
+    help="Until a certificate ends: the router's own towards nodes, and every node's.",
+    unit="seconds",
+    labels=(Label("whose", most=200),),
 )
 
 TABLE: Final[tuple[Instrument, ...]] = tuple(

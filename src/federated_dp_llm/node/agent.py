@@ -50,7 +50,7 @@ from federated_dp_llm.node.ledger import PatientLedger
 from federated_dp_llm.node.policy import NodePolicy
 from federated_dp_llm.node.public import public_draft, require_ask
 from federated_dp_llm.node.refusals import Refused
-from federated_dp_llm.node.retrieval import Found, Retrieval
+from federated_dp_llm.node.retrieval import Retrieval
 from federated_dp_llm.node.sessions import Session, require_ballot
 from privacy_core.decoding.differences import clipped_sum
 from privacy_runtime import logs
@@ -108,6 +108,11 @@ class NodeAgent:
     def backend(self) -> Backend:
         """Its model."""
         return self._parts.backend
+
+    @property
+    def audit(self) -> Audit:
+        """Its audit."""
+        return self._parts.audit
 
     def reload(self, retrieval: Retrieval) -> None:
         """Answer from other records from now on; sessions that stand keep theirs."""
@@ -182,8 +187,9 @@ class NodeAgent:
         """End sessions whose time is over, charged in full."""
         now = self._parts.clock.now().timestamp()
         for handle, session in list(self._sessions.items()):
-            if session.terms.expires_at <= now and not session.turn.locked():
-                del self._sessions[handle]
+            over = session.terms.expires_at <= now and not session.turn.locked()
+            # Somebody else may have ended it while this one waited for the disk.
+            if over and self._sessions.pop(handle, None) is not None:
                 await self._forfeit(session)
         for handle, (ends, _) in list(itertools.islice(self._settled.items(), 100)):
             if ends > now:
@@ -222,6 +228,7 @@ class NodeAgent:
     async def _keep(self) -> None:
         await self.expire()
         await asyncio.to_thread(self._parts.ledger.expire)
+        await asyncio.to_thread(self._parts.audit.keep)
 
     async def _in_model(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._model, work)
@@ -288,7 +295,7 @@ class NodeAgent:
             )
         except KeyReused:  # the ledger remembers what a lost audit forgot
             raise Refused("replayed", "this request has held a price before") from None
-        return _slots(found, held, terms.slots_here), held
+        return found.slots(held, terms.slots_here), held
 
     async def _step(self, ask: Step) -> StepSums:
         session = await self._session(ask.handle)
@@ -381,17 +388,9 @@ class NodeAgent:
             await asyncio.to_thread(self._settle, session, amount, "expired")
 
 
-def _slots(found: Found, held: frozenset[str], count: int) -> tuple[str | None, ...]:
-    """The best of those who pay, one slot each; the rest of the slots are empty."""
-    texts = [text for name, text in zip(found.patients, found.texts, strict=True) if name in held][
-        :count
-    ]
-    return (*texts, *[None] * (count - len(texts)))
-
-
 def _require_room(backend: Backend, prompt: str, max_tokens: int) -> None:
     room = backend.room(prompt)
     if room < max_tokens:
-        raise Refused(
-            "prompt_too_long", f"{max(room, 0)} tokens may follow, {max_tokens} are asked"
-        )
+        room = max(room, 0)
+        detail = f"{room} tokens may follow, {max_tokens} are asked"
+        raise Refused("prompt_too_long", detail, room=room)

@@ -6,11 +6,24 @@ an entry is on disk before anything is held or computed.
 
 from __future__ import annotations
 
-from privacy_runtime.journal import Change, Draft, Journal, KeyTaken
-from privacy_runtime.journal.contract import View
+from contextvars import ContextVar
+from datetime import datetime
+from typing import Final
 
-OPENED = "session.opened"
-ENDED = "session.ended"
+from privacy_runtime.journal import Change, Draft, Heads, Journal, KeyTaken
+from privacy_runtime.journal.contract import View
+from privacy_runtime.world import SystemEntropy
+
+OPENED: Final = "session.opened"
+ENDED: Final = "session.ended"
+CERTIFICATE: Final = "certificate"
+spoken_group: ContextVar[str | None] = ContextVar("spoken_group", default=None)
+"""The key exchange of the connection that is being answered; None: in this process, or plain."""
+
+
+def stream_of(node_id: str) -> str:
+    """The stream of a node."""
+    return f"node/{node_id}"
 
 
 class Audit:
@@ -19,11 +32,12 @@ class Audit:
     Args:
         journal: where it lies; several nodes may share one.
         node_id: names the stream.
+        heads: signs where it ends, now and then and at the end; None: nobody does.
     """
 
-    def __init__(self, journal: Journal, *, node_id: str) -> None:
-        self.journal = journal
-        self.stream = f"node/{node_id}"
+    def __init__(self, journal: Journal, *, node_id: str, heads: Heads | None = None) -> None:
+        self.journal, self._heads = journal, heads
+        self.stream = stream_of(node_id)
 
     def opened(self, request_id: str, *, key_id: str, price: int, cohort: str) -> bool:
         """Note a session; False if there is one of this request already, and nothing was noted.
@@ -34,7 +48,12 @@ class Audit:
             price: the most that it may cost a patient, in nano-rho.
             cohort: whose records.
         """
-        body = {"key_id": key_id, "price_nano_rho": price, "cohort": cohort}
+        body = {
+            "key_id": key_id,
+            "price_nano_rho": price,
+            "cohort": cohort,
+            "tls_group": spoken_group.get(),
+        }
         try:
             self._append(Draft(OPENED, f"opened/{request_id}", body))
         except KeyTaken:
@@ -50,8 +69,21 @@ class Audit:
 
         self.journal.transact(self.stream, decide, keys=(draft.key,))
 
+    def certificate(self, said: str, not_after: datetime | None) -> None:
+        """Note that a certificate was renewed, or why it was not."""
+        ends = None if not_after is None else not_after.isoformat()
+        key = f"certificate/{SystemEntropy().token_bytes(16).hex()}"
+        self._append(Draft(CERTIFICATE, key, {"said": said, "not_after": ends}))
+
+    def keep(self) -> None:
+        """Sign the stream's head, if that is due."""
+        if self._heads is not None:
+            self._heads.keep()
+
     def close(self) -> None:
-        """Let go of the journal."""
+        """Sign the last head, and let go of the journal."""
+        if self._heads is not None:
+            self._heads.close()
         self.journal.close()
 
     def _append(self, draft: Draft) -> None:

@@ -12,6 +12,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+UNKNOWN = np.float32(-1e30)
+"""The logit of a token of which a backend knows nothing; it is no candidate."""
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 
@@ -53,8 +55,10 @@ class Backend(Protocol):
         context_length: positions, record and prompt and answer together.
         end_tokens: that end an answer.
         modes: of `NodeCard.modes`.
+        candidates_most: that it can tell the logits of at one position.
     """
 
+    candidates_most: int
     weights: str
     tokenizer: str
     vocabulary: int

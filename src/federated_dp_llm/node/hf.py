@@ -31,6 +31,7 @@ from federated_dp_llm.node.prompts import PromptForm
 from federated_dp_llm.node.refusals import Refused
 from federated_dp_llm.node.rows import Rows
 from federated_dp_llm.node.weights import require_folder, tokenizer_digest, weights_digest
+from privacy_core.decoding.terms import CANDIDATES_MAX
 from privacy_core.errors import InvalidParameter
 
 AGREEMENT: Final = 1e-3
@@ -56,6 +57,7 @@ class HfModel:
     """
 
     modes: tuple[str, ...] = ("logits", "votes", "public")
+    candidates_most = CANDIDATES_MAX
 
     def __init__(
         self,

@@ -3,6 +3,8 @@
 ====================  ==============================================================
 `allowances.sqlite3`  what each patient was promised and has paid: the guarantee
 `audit.sqlite3`       sessions opened and ended, hash-chained
+`audit-key.pem`       signs where that chain ends: Ed25519 and ML-DSA-65
+`audit-heads.jsonl`   what it signed
 ====================  ==============================================================
 
 Whoever deletes the first gives every patient their promise anew. Back it up like the records.
@@ -18,7 +20,7 @@ from typing import Final
 from federated_dp_llm.federation.amounts import nano_cap
 from federated_dp_llm.federation.masks import Masks
 from federated_dp_llm.node.agent import NodeAgent, Parts
-from federated_dp_llm.node.audit import Audit
+from federated_dp_llm.node.audit import Audit, stream_of
 from federated_dp_llm.node.backend import Backend
 from federated_dp_llm.node.ledger import PatientLedger
 from federated_dp_llm.node.policy import NodePolicy
@@ -27,7 +29,7 @@ from privacy_core.decoding.prices import rho_of
 from privacy_core.errors import InvalidParameter
 from privacy_runtime.allowances import open_allowances
 from privacy_runtime.files import reason_of
-from privacy_runtime.journal import Journal
+from privacy_runtime.journal import Journal, opened_heads
 from privacy_runtime.journal.sqlite import SqliteHome
 from privacy_runtime.signing import TrustedKeys
 from privacy_runtime.world import Clock, SystemClock, SystemEntropy
@@ -91,7 +93,7 @@ def open_agent(
     Raises:
         InvalidParameter: the folder cannot be made, or a number is outside its domain.
         AllowancesUnavailable: the ledger cannot be opened.
-        JournalError: the audit cannot.
+        JournalError: the audit cannot, or is not the one whose heads were signed.
     """
     path, clock = Path(folder), clock or SystemClock()
     amount = promise.nano_rho
@@ -102,12 +104,14 @@ def open_agent(
             "home", found=f"{path}: {reason_of(error)}", expected="a folder of this node"
         ) from None
     journal = Journal(SqliteHome(path / AUDIT), clock=clock)
+    stream = stream_of(policy.node_id)
+    heads = opened_heads(path, journal, [stream], clock=clock, entropy=SystemEntropy())
     return NodeAgent(
         Parts(
             policy=policy,
             backend=backend,
             ledger=PatientLedger(open_allowances(path / ALLOWANCES, clock=clock), promise=amount),
-            audit=Audit(journal, node_id=policy.node_id),
+            audit=Audit(journal, node_id=policy.node_id, heads=heads),
             trusted=trusted,
             clock=clock,
             entropy=SystemEntropy(),

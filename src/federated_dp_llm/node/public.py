@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from federated_dp_llm.federation.messages import DRAFT_MAX, PublicAsk, PublicDraft
-from federated_dp_llm.node.backend import Backend, Continuation
+from federated_dp_llm.node.backend import UNKNOWN, Backend, Continuation, FloatArray
 from federated_dp_llm.node.refusals import Refused
 from federated_dp_llm.node.sessions import require_tokens
-from privacy_core.decoding.candidates import candidate_set
+from privacy_core.decoding.candidates import Places, candidate_set
 from privacy_core.decoding.terms import CANDIDATES_MAX, TOKENS_MAX, DecodingTerms
 from privacy_core.errors import InvalidParameter
 
@@ -37,20 +39,12 @@ def public_draft(ask: PublicAsk, backend: Backend) -> PublicDraft:
         Refused: prompt_too_long, or malformed: the model gave a logit that is not finite.
     """
     continued = backend.continuation(ask.prompt, ask.released, ask.draft)
-    return _draft(ask, continued)
+    return _draft(ask, continued, min(ask.candidates, backend.candidates_most))
 
 
-def _draft(ask: PublicAsk, continued: Continuation) -> PublicDraft:
-    # With one slot, 2 C / s is the reach that was asked for.
-    terms = DecodingTerms(
-        slots=1,
-        clip=max(ask.reach_logits / 2, _LEAST_CLIP),
-        temperature=1.0,
-        max_tokens=1,
-        candidates=ask.candidates,
-    )
+def _draft(ask: PublicAsk, continued: Continuation, most: int) -> PublicDraft:
     try:
-        places = [candidate_set(row, terms) for row in continued.logits]
+        places = [_places(row, ask, most) for row in continued.logits]
     except InvalidParameter:
         raise Refused("malformed", "the model's public logits are not finite") from None
     return PublicDraft(
@@ -62,3 +56,17 @@ def _draft(ask: PublicAsk, continued: Continuation) -> PublicDraft:
         ),
         text=continued.text,
     )
+
+
+def _places(row: FloatArray, ask: PublicAsk, most: int) -> Places:
+    """The candidates of a position, among those that the backend knows."""
+    known = int(np.count_nonzero(row != UNKNOWN))
+    # With one slot, 2 C / s is the reach that was asked for.
+    terms = DecodingTerms(
+        slots=1,
+        clip=max(ask.reach_logits / 2, _LEAST_CLIP),
+        temperature=1.0,
+        max_tokens=1,
+        candidates=max(1, min(most, known)),
+    )
+    return candidate_set(row, terms)

@@ -44,12 +44,16 @@ STATUS: Final = MappingProxyType(
 
 
 class Refused(Exception):
-    """A node does not do it. `code` is one of `STATUS`; `detail` holds numbers, never data."""
+    """A node does not do it. `code` is one of `STATUS`; `detail` holds numbers, never data.
 
-    def __init__(self, code: str, detail: str) -> None:
+    `room`: of prompt_too_long, where it is known: see `messages.Refusal`.
+    """
+
+    def __init__(self, code: str, detail: str, *, room: int | None = None) -> None:
         super().__init__(code, detail)
         self.code = code
         self.detail = detail
+        self.room = room
 
     def __str__(self) -> str:
         return f"{self.code}: {self.detail}"
@@ -58,4 +62,4 @@ class Refused(Exception):
         """The same, as the router's errors say it: the code alone, as over a socket."""
         if STATUS[self.code] == 503:
             return NodeUnavailable(node_id, self.code)
-        return NodeRefused(node_id, self.code)
+        return NodeRefused(node_id, self.code, room=self.room)

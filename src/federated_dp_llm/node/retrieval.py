@@ -27,7 +27,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Literal
@@ -57,6 +57,12 @@ class Found:
 
     patients: tuple[str, ...]
     texts: tuple[str, ...]
+
+    def slots(self, held: Collection[str], count: int) -> tuple[str | None, ...]:
+        """The best of those who pay, one slot each; the rest of the slots are empty."""
+        pairs = zip(self.patients, self.texts, strict=True)
+        texts = [text for name, text in pairs if name in held][:count]
+        return (*texts, *[None] * (count - len(texts)))
 
     def __repr__(self) -> str:
         return "Found(***)"  # even the number is private

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import math
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
@@ -26,6 +26,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from federated_dp_llm.errors import NodeRefused, NodeUnavailable
+from federated_dp_llm.federation.certificates import TlsFiles
+from federated_dp_llm.federation.channel import Channel
 from federated_dp_llm.federation.client import MEDIA_TYPE
 from federated_dp_llm.federation.messages import (
     Commit,
@@ -37,10 +39,12 @@ from federated_dp_llm.federation.messages import (
     VoteAsk,
 )
 from federated_dp_llm.node.agent import NodeAgent
+from federated_dp_llm.node.audit import spoken_group
 from federated_dp_llm.node.refusals import STATUS, Refused
 from privacy_core.errors import InvalidParameter
-from privacy_runtime import logs
-from privacy_runtime.http.server import PatientConfig, ServerOptions
+from privacy_runtime import logs, tracing
+from privacy_runtime.http.server import TLS, PatientConfig, ServerOptions
+from privacy_runtime.journal import JournalError
 from privacy_runtime.world import Clock, SystemClock
 
 BODY_MAX: Final = 1 << 20
@@ -53,19 +57,29 @@ _log = logs.logger(__name__)
 _LATER: Final = MappingProxyType({"retry-after": str(RETRY_S)})
 
 
-def make_app(agent: NodeAgent, *, clock: Clock | None = None, grid_s: float = GRID_S) -> Starlette:
+def make_app(
+    agent: NodeAgent,
+    *,
+    clock: Clock | None = None,
+    grid_s: float = GRID_S,
+    channel: Channel | None = None,
+) -> Starlette:
     """The application of a node. It ends sessions when their time is over, and all when it stops.
 
     Args:
         agent: the node; the application closes it.
         clock: measures the grid; None: the machine's.
         grid_s: see the module; 0: at once.
+        channel: what it is served through; renewed files are looked for every few seconds, and
+            what is wrong with them goes to the node's audit.
     """
     doors = _Doors(agent, clock or SystemClock(), grid_s)
+    if channel is not None:
+        channel.tell(partial(_certificate_trouble, agent))
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        keeping = asyncio.create_task(_expire(agent))
+        keeping = asyncio.create_task(_expire(agent, channel))
         try:
             yield
         finally:
@@ -106,6 +120,14 @@ class _Doors:
         decoder = msgspec.msgpack.Decoder(kind, strict=True)
 
         async def door(request: Request) -> Response:
+            # A span ends when the answer leaves, on the grid: it tells what the caller sees.
+            name = request.scope["path"].rpartition("/")[2]
+            with tracing.incoming("node.answer", request.headers, route=name) as span:
+                answer = await answered(request)
+                span.note(status=answer.status_code)
+                return answer
+
+        async def answered(request: Request) -> Response:
             body = await _body(request)
             if body is None:
                 return _refusal("malformed", 413, f"a body has {BODY_MAX} bytes at most")
@@ -114,6 +136,7 @@ class _Doors:
             except (msgspec.MsgspecError, UnicodeDecodeError):
                 return _refusal("malformed", 400, f"no {kind.__name__} of this protocol")
             began = self._clock.monotonic_s()
+            spoken_group.set(getattr(request.scope.get(TLS), "group", None))
             answer = await _done(act, asked)
             if slow:
                 await self._next_cell(began)
@@ -133,7 +156,7 @@ async def _done(act: Callable[[T], Awaitable[Message]], asked: T) -> Response:
     except NodeUnavailable as error:
         return _refusal(error.reason, 503, _detail(error))
     except NodeRefused as error:
-        return _refusal(error.reason, STATUS[error.reason], _detail(error))
+        return _refusal(error.reason, STATUS[error.reason], _detail(error), error.room)
 
 
 async def _body(request: Request) -> bytes | None:
@@ -158,8 +181,8 @@ def _answer(message: Message, status: int = 200) -> Response:
     )
 
 
-def _refusal(code: str, status: int, detail: str) -> Response:
-    return _answer(Refusal(code=code, detail=detail), status)
+def _refusal(code: str, status: int, detail: str, room: int | None = None) -> Response:
+    return _answer(Refusal(code=code, detail=detail, room=room), status)
 
 
 def _detail(error: BaseException) -> str:
@@ -176,14 +199,27 @@ async def _failed(_: Request, error: Exception) -> Response:
     return _refusal("unavailable", 503, "the node failed; what was held is charged")
 
 
-async def _expire(agent: NodeAgent) -> None:
+async def _expire(agent: NodeAgent, channel: Channel | None) -> None:
     """End what is over, again and again. A ledger that is gone for a while is asked again."""
     while True:
         await asyncio.sleep(EXPIRY_S)
         try:
+            if channel is not None:
+                await asyncio.to_thread(_renewed, agent, channel)
             await agent.keep()
-        except NodeUnavailable:
+        except (NodeUnavailable, JournalError):
             _log.warning("expiry is late: the ledger is unavailable")
+
+
+def _renewed(agent: NodeAgent, channel: Channel) -> None:
+    if channel.renew():
+        agent.audit.certificate("renewed", channel.not_after)
+        _log.info("the renewed certificate was taken")
+
+
+def _certificate_trouble(agent: NodeAgent, sentence: str) -> None:
+    agent.audit.certificate(sentence, None)
+    _log.error("certificate", problem=sentence)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,63 +227,56 @@ class NodeTls:
     """The node's certificate and key, and who may call: files in PEM.
 
     Args:
-        certificate, key: the node's own.
+        certificate, key: the node's own; read again when they change.
         client_ca: whose certificates callers must show: the router's authority.
+        require_pq: callers without X25519MLKEM768 are not heard.
     """
 
     certificate: Path
     key: Path
     client_ca: Path
+    require_pq: bool = False
 
-    def context(self) -> ssl.SSLContext:
+    def context(self, *, clock: Clock | None = None) -> Channel:
         """TLS 1.3, and a certificate of every caller.
 
         Raises:
             InvalidParameter: a file cannot be used.
         """
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = ssl.TLSVersion.TLSv1_3
-        context.verify_mode = ssl.CERT_REQUIRED
-        try:
-            context.load_cert_chain(self.certificate, self.key)
-            context.load_verify_locations(self.client_ca)
-        except (OSError, ssl.SSLError) as error:
-            raise InvalidParameter(
-                "cert",
-                found=type(error).__name__,
-                expected="a certificate, its key and a CA in PEM",
-            ) from None
-        return context
+        files = TlsFiles(certificate=self.certificate, key=self.key, authority=self.client_ca)
+        return Channel(files, server_side=True, require_pq=self.require_pq, clock=clock)
 
 
 class _NodeConfig(PatientConfig):
-    """With our own TLS context, where there is one."""
+    """With our own TLS channel, where there is one."""
 
-    def __init__(self, app: Any, options: ServerOptions, context: ssl.SSLContext | None) -> None:
+    def __init__(self, app: Any, options: ServerOptions, channel: Channel | None) -> None:
         super().__init__(app, options)
-        self._context = context
-
-    @property
-    def is_ssl(self) -> bool:
-        return self._context is not None
+        self._channel = channel
 
     def load(self) -> None:
-        super().load()
-        self.ssl = self._context
+        super().load()  # makes no context of its own: no files are named there
+        self.ssl = self._channel
 
 
-def serve_node(app: Starlette, *, host: str, port: int, tls: NodeTls | None) -> None:
+def serve_node(app: Starlette, *, host: str, port: int, tls: Channel | None) -> None:
     """Serve until SIGTERM or SIGINT; then sessions that stand are charged in full.
+
+    Args:
+        app: of `make_app`, which was given the same channel, so that renewed files are taken.
+        host: where to listen.
+        port: where to listen.
+        tls: the channel; None: plain, on this machine.
 
     Raises:
         InvalidParameter: no TLS and an address that others reach.
     """
     require_private(host, tls)
     options = ServerOptions(host=host, port=port, connections_most=1000, body_s=30.0)
-    uvicorn.Server(_NodeConfig(app, options, tls.context() if tls else None)).run()
+    uvicorn.Server(_NodeConfig(app, options, tls)).run()
 
 
-def require_private(host: str, tls: NodeTls | None) -> None:
+def require_private(host: str, tls: object | None) -> None:
     """Refuse to speak plainly to a network: sums of records would be read on the way.
 
     Raises:

@@ -232,7 +232,10 @@ class RecordAnswers:
             terms=[self._terms(query, chosen, seat) for seat in seats],
             sessions=Sessions(seats, self.policy.step_timeout_s, self.registry.lost),
             drafting=Drafting(
-                [member.node for member in drafters], self.policy.step_timeout_s, self._hedge
+                [member.node for member in drafters],
+                self.policy.step_timeout_s,
+                self._hedge,
+                lost=self.registry.lost,
             ),
             draft_most=self.policy.draft,
             clock=self._clock,

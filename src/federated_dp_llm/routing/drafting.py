@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -36,12 +36,21 @@ class Drafting:
         nodes: in the order in which they are asked; all of the same weights.
         timeout_s: for one call of one node.
         hedge: when a second node is asked, shared by all answers; None: never.
+        lost: told the name of a node whose draft was not what was asked, and why.
     """
 
-    def __init__(self, nodes: Sequence[Node], timeout_s: float, hedge: Hedge | None = None) -> None:
+    def __init__(
+        self,
+        nodes: Sequence[Node],
+        timeout_s: float,
+        hedge: Hedge | None = None,
+        *,
+        lost: Callable[[str, str], object] = lambda _name, _why: None,
+    ) -> None:
         self._nodes = list(nodes)
         self._timeout_s = timeout_s
         self._hedge = hedge
+        self._lost = lost
 
     async def draft(self, ask: PublicAsk) -> tuple[PublicDraft, list[Logits]]:
         """A draft, and its logits as numbers.
@@ -72,7 +81,9 @@ class Drafting:
             async with asyncio.timeout(self._timeout_s):
                 answer = await node.public(ask)
             return answer, read_draft(node.node_id, ask, answer)
-        except FAILURES:
+        except FAILURES as error:
+            if isinstance(error, NodeRefused) and error.reason.startswith("protocol"):
+                self._lost(node.node_id, error.reason)
             # Who failed is asked last from now on, so that one answer waits for it once.
             self._nodes.remove(node)
             self._nodes.append(node)

@@ -86,7 +86,8 @@ class PublicAnswers:
         first = self.balancer.choose(members, query)
         others = [member for member in members if member is not first]
         text, writing = _Text(), Writing(self._vocabulary)
-        drafting = Drafting([m.node for m in (first, *others)], self._policy.step_timeout_s)
+        nodes = [member.node for member in (first, *others)]
+        drafting = Drafting(nodes, self._policy.step_timeout_s, lost=self._registry.lost)
         async for _ in self._rounds(query, text, drafting):
             if piece := writing.more(text.tokens):
                 yield piece
@@ -178,7 +179,9 @@ class PublicAnswers:
         async def one(member: Member) -> str:
             text = _Text()
             greedy = replace(query, temperature=0.0)
-            drafting = Drafting([member.node], self._policy.step_timeout_s)
+            drafting = Drafting(
+                [member.node], self._policy.step_timeout_s, lost=self._registry.lost
+            )
             async for _ in self._rounds(greedy, text, drafting):
                 pass
             return " ".join(self._vocabulary.text(text.tokens).split()).casefold()

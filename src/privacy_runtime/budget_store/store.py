@@ -40,7 +40,7 @@ from privacy_core.errors import (
 )
 from privacy_core.guarantee import Guarantee
 from privacy_runtime.budget_store.exports import write_export
-from privacy_runtime.budget_store.homes import home_at, require_anchored
+from privacy_runtime.budget_store.homes import home_at
 from privacy_runtime.budget_store.projection import (
     CLOCK,
     LABEL,
@@ -67,6 +67,7 @@ from privacy_runtime.journal import (
     Journal,
     SignedHead,
     View,
+    require_anchored,
 )
 from privacy_runtime.world import Clock, SystemClock
 

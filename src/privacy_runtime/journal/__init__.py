@@ -13,6 +13,8 @@ from privacy_runtime.journal.errors import (
     KeyTaken,
     StoreUnavailable,
 )
+from privacy_runtime.journal.heads import Heads, opened_heads, require_anchored
+from privacy_runtime.journal.hybrid_keys import HybridKey, HybridPublic
 from privacy_runtime.journal.journal import REPAIRED, Journal
 
 __all__ = [
@@ -28,7 +30,10 @@ __all__ = [
     "ForeignSchema",
     "Head",
     "HeadKey",
+    "Heads",
     "Home",
+    "HybridKey",
+    "HybridPublic",
     "Journal",
     "JournalError",
     "JournalHalted",
@@ -38,4 +43,6 @@ __all__ = [
     "StoreUnavailable",
     "StreamRow",
     "View",
+    "opened_heads",
+    "require_anchored",
 ]

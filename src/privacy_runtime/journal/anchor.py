@@ -15,10 +15,11 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self, runtime_checkable
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -36,7 +37,10 @@ from privacy_runtime.world import Entropy
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignedHead:
-    """Where a stream ended, signed. `public_key` and `signature` are hexadecimal."""
+    """Where a stream ended, signed. `public_key` and the signatures are hexadecimal.
+
+    `post_quantum`: an ML-DSA-65 signature beside (`journal.hybrid_keys`); empty: there is none.
+    """
 
     stream: str
     seq: int
@@ -44,6 +48,7 @@ class SignedHead:
     at: str
     public_key: str
     signature: str
+    post_quantum: str = ""
 
     @property
     def head(self) -> Head:
@@ -57,7 +62,7 @@ class SignedHead:
             AnchorRefused: somebody else did, or nobody.
         """
         try:
-            require_signature(public_key, self.signature, _signed_bytes(self.stream, self.head))
+            require_signature(public_key, self.signature, signed_bytes(self.stream, self.head))
         except SignatureInvalid:
             raise AnchorRefused(
                 f"the head at entry {self.seq} of stream {self.stream!r} was not signed by key "
@@ -102,12 +107,37 @@ class HeadKey:
             hash=head.hash,
             at=head.at,
             public_key=self.public_key,
-            signature=self._key.sign(_signed_bytes(stream, head)).hex(),
+            signature=self._key.sign(signed_bytes(stream, head)).hex(),
         )
+
+    def require(self, signed: SignedHead) -> None:
+        """Check that this key signed a head.
+
+        Raises:
+            AnchorRefused: it did not.
+        """
+        signed.require_signature(self.public_key)
 
     def __repr__(self) -> str:
         """Show the public half only."""
         return f"HeadKey(public_key={self.public_key[:16]}...)"
+
+
+class HeadCheck(Protocol):
+    """Says whose signatures count."""
+
+    def require(self, signed: SignedHead) -> None:
+        """Raise `AnchorRefused` where a head is not signed as it has to be."""
+        ...
+
+
+@runtime_checkable
+class HeadSigner(HeadCheck, Protocol):
+    """Signs heads besides."""
+
+    def sign(self, stream: str, head: Head) -> SignedHead:
+        """Sign where a stream ends."""
+        ...
 
 
 class AnchorFile:
@@ -115,10 +145,10 @@ class AnchorFile:
 
     Args:
         path: the file; made by the first `record`. Keep it, or a copy, away from the database.
-        key: signs, and says whose signatures count.
+        key: signs, and says whose signatures count; one that only checks is enough to read.
     """
 
-    def __init__(self, path: Path | str, key: HeadKey) -> None:
+    def __init__(self, path: Path | str, key: HeadSigner | HeadCheck) -> None:
         self.path = Path(path)
         self._key = key
 
@@ -127,9 +157,13 @@ class AnchorFile:
 
         Raises:
             WriteFailed: the disk refused; earlier lines are intact.
+            AnchorRefused: the key only checks.
         """
+        if not isinstance(self._key, HeadSigner):
+            raise AnchorRefused("this half of the key checks heads; it signs none")
         signed = self._key.sign(stream, head)
-        line = canonical_text("head", asdict(signed)).encode("ascii") + b"\n"
+        fields = {name: value for name, value in asdict(signed).items() if value != ""}
+        line = canonical_text("head", fields).encode("ascii") + b"\n"
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         try:
             descriptor = os.open(self.path, flags, 0o600)
@@ -152,21 +186,45 @@ class AnchorFile:
         Raises:
             AnchorRefused: a line is not a signed head, or its signature is not this key's.
         """
-        if not self.path.exists():
-            return []
-        *lines, _ = self.path.read_bytes().split(b"\n")
         heads = []
-        for number, line in enumerate(lines, start=1):
-            try:
-                signed = SignedHead(**json.loads(line))
-            except (ValueError, TypeError):
-                raise AnchorRefused(
-                    f"{self.path}, line {number}: not a signed head; the file vouches for nothing"
-                ) from None
-            signed.require_signature(self._key.public_key)
+        for number, line in self._lines():
+            signed = self._head(number, line)
+            self._key.require(signed)
             if signed.stream == stream:
                 heads.append(signed)
         return sorted(heads, key=lambda signed: signed.seq)
+
+    def streams(self) -> list[str]:
+        """The streams that heads are of; no signature is looked at."""
+        return sorted({self._head(number, line).stream for number, line in self._lines()})
+
+    def last(self, stream: str) -> SignedHead | None:
+        """The latest head of a stream, its signature checked; None: there is none.
+
+        Raises:
+            AnchorRefused: as `heads`, of this head alone.
+        """
+        latest: SignedHead | None = None
+        for number, line in self._lines():
+            signed = self._head(number, line)
+            if signed.stream == stream and (latest is None or signed.seq >= latest.seq):
+                latest = signed
+        if latest is not None:
+            self._key.require(latest)
+        return latest
+
+    def _lines(self) -> Iterator[tuple[int, bytes]]:
+        if self.path.exists():
+            *lines, _ = self.path.read_bytes().split(b"\n")
+            yield from enumerate(lines, start=1)
+
+    def _head(self, number: int, line: bytes) -> SignedHead:
+        try:
+            return SignedHead(**json.loads(line))
+        except (ValueError, TypeError):
+            raise AnchorRefused(
+                f"{self.path}, line {number}: not a signed head; the file vouches for nothing"
+            ) from None
 
     def _append(self, descriptor: int, line: bytes) -> None:
         size = os.fstat(descriptor).st_size
@@ -185,6 +243,7 @@ class AnchorFile:
             fsync_directory(self.path.parent)
 
 
-def _signed_bytes(stream: str, head: Head) -> bytes:
+def signed_bytes(stream: str, head: Head) -> bytes:
+    """What is signed of a head."""
     document = {"stream": stream, "seq": head.seq, "hash": head.hash, "at": head.at}
     return canonical_text("head", document).encode("ascii")

@@ -220,15 +220,7 @@ def load_key_file(path: Path) -> Ed25519PrivateKey:
     Raises:
         InvalidParameter: there is none, others may read the file, or it holds something else.
     """
-    try:
-        mode = stat.S_IMODE(path.stat().st_mode)
-        pem = path.read_bytes()
-    except OSError as error:
-        raise InvalidParameter(
-            "path", found=f"{path}: {reason_of(error)}", expected="an Ed25519 key file"
-        ) from None
-    if mode & 0o077:
-        raise InvalidParameter("mode", found=f"{mode:04o}", expected="0600: the owner alone")
+    pem = read_private(path, "an Ed25519 key file")
     try:
         key = serialization.load_pem_private_key(pem, password=None)
     except (ValueError, TypeError):
@@ -236,6 +228,24 @@ def load_key_file(path: Path) -> Ed25519PrivateKey:
     if not isinstance(key, Ed25519PrivateKey):
         raise InvalidParameter("path", found=str(path), expected="an Ed25519 key in PEM")
     return key
+
+
+def read_private(path: Path, expected: str) -> bytes:
+    """Read a file that only its owner may read.
+
+    Raises:
+        InvalidParameter: there is none, or others may read it.
+    """
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        pem = path.read_bytes()
+    except OSError as error:
+        raise InvalidParameter(
+            "path", found=f"{path}: {reason_of(error)}", expected=expected
+        ) from None
+    if mode & 0o077:
+        raise InvalidParameter("mode", found=f"{mode:04o}", expected="0600: the owner alone")
+    return pem
 
 
 def require_signature(public_key: str, signature: str, data: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from federated_dp_llm.errors import (
     NodeUnavailable,
     Overloaded,
 )
+from privacy_runtime.identity import Role
 
 DOCUMENTED = {
     "prompt": "Analyze patient symptoms: fever, cough, fatigue",
@@ -98,8 +100,6 @@ def test_equal_values_of_one_user_leave_as_equal_tokens(
 def test_a_wrong_value_is_refused_with_its_path_and_costs_nothing(
     house: House, client: TestClient, field: str, value: Any
 ) -> None:
-    from privacy_runtime.identity import Role
-
     who, before = house.member(Role.ANALYST), len(house.answers.seen)
     body = json.dumps({"prompt": "a question", field: value})
 
@@ -216,16 +216,57 @@ def test_a_stream_that_is_refused_at_once_has_the_status_of_the_refusal(
     house.answers.failures = {}
 
 
-def test_a_repeated_key_is_the_same_request(
+def keyed(client: TestClient, who: Member, key: str, **body: Any) -> Any:
+    """A question under an idempotency key."""
+    headers = {**who.headers, "Idempotency-Key": key}
+    return client.post("/v1/inference", json={"prompt": "the dose", **body}, headers=headers)
+
+
+def test_a_repeated_key_is_answered_paid_and_written_down_once(
     house: House, client: TestClient, doctor: Member
 ) -> None:
-    headers = {**doctor.headers, "Idempotency-Key": "visit-4711-a"}
-    for _ in range(2):
-        client.post("/v1/inference", json={"prompt": "the dose"}, headers=headers)
-    ask(client, doctor)
+    prompt = "the dose for Mr. Henry Blackwood, phone 415-555-0134"
+    before, entries = len(house.answers.seen), house.service.journal.status("privacy").head.seq
 
-    first, second, other = (query.request_id for query in house.answers.seen[-3:])
-    assert first == second != other
+    first = keyed(client, doctor, "visit-4711-a", prompt=prompt).json()
+    again = keyed(client, doctor, "visit-4711-a", prompt=prompt).json()
+    text = keyed(client, doctor, "visit-4711-a", prompt=prompt, stream=True).text
+
+    assert first == again == events(text)[-1][1]
+    assert "415-555-0134" in first["response"]
+    assert len(house.answers.seen) == before + 1
+    assert house.service.journal.status("privacy").head.seq == entries + 1
+
+
+def test_a_key_belongs_to_its_question_and_its_user(
+    house: House, client: TestClient, doctor: Member
+) -> None:
+    keyed(client, doctor, "visit-4711-a")
+    before = len(house.answers.seen)
+
+    other = keyed(client, doctor, "visit-4711-a", prompt="another dose")
+    somebody = keyed(client, house.member(Role.ANALYST), "visit-4711-a")
+
+    assert (other.status_code, other.json()["error"]["code"]) == (409, "idempotency_conflict")
+    assert somebody.status_code == 200
+    assert len(house.answers.seen) == before + 1
+
+
+def test_what_was_told_is_sealed_and_forgotten_after_a_day(
+    house: House, client: TestClient, doctor: Member
+) -> None:
+    keyed(client, doctor, "visit-4711-a", prompt="zwetschgenkuchen")
+    kept = dict(house.service.journal.documents("privacy", "told/"))
+
+    assert kept
+    assert "zwetschgen" not in json.dumps(kept)
+    later = house.clock.now() + timedelta(days=2)
+    assert house.service.told.forget(now=later) == len(kept)
+    assert not dict(house.service.journal.documents("privacy", "told/"))
+    house.answers.failures = {"gone": NodeRefused("a", "replayed")}
+    answer = keyed(client, doctor, "visit-4711-a", prompt="fail:gone")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "already_begun")
+    house.answers.failures = {}
 
 
 def test_every_answer_is_in_the_audit_trail_without_its_words(

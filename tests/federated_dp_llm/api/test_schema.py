@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import jsonschema
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
@@ -25,6 +26,7 @@ from schemathesis.specs.openapi.checks import (
 from starlette.testclient import TestClient
 from tests.federated_dp_llm.api.conftest import House
 
+from federated_dp_llm.api.examples import EXAMPLES
 from privacy_runtime.identity import ROLE_SCOPES, Role, Scope
 
 CHECKS = (
@@ -116,8 +118,25 @@ def test_every_answer_is_as_the_document_says(
     assert faults(house, lenient, operations, None, FEW) == {}
 
 
+def test_every_body_and_answer_has_an_example_that_its_schema_allows(house: House) -> None:
+    document = house.app.openapi()
+    schemas = document["components"]["schemas"]
+    named = set()
+    for path in document["paths"].values():
+        for operation in path.values():
+            contents = [operation.get("requestBody", {}), operation["responses"].get("200", {})]
+            for content in contents:
+                schema = content.get("content", {}).get("application/json", {}).get("schema", {})
+                named.add(schema.get("$ref", "").rsplit("/", 1)[-1])
+    once = {"", "Done", "Enrolment", "RecoveryCodes", "KeyIssued", "UserCreated", "UserAnswer"}
+
+    assert named - once <= set(EXAMPLES)  # what is shown once has a secret in it
+    for name, example in EXAMPLES.items():
+        jsonschema.validate(example, {**schemas[name], "components": document["components"]})
+
+
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(7200)
 @pytest.mark.parametrize("role", list(Role))
 def test_every_answer_to_every_role_is_as_the_document_says(
     house: House, lenient: TestClient, operations: dict[str, Any], role: Role

@@ -58,6 +58,7 @@ class TableModel:
     weights, tokenizer = "w" * 64, "t" * 64
     vocabulary, context_length, end_tokens = 3, 256, (END,)
     modes = ("logits", "votes", "public")
+    candidates_most = 1024
 
     def row(self, record: str | None) -> FloatArray:
         """Logits of the first token; nothing is likelier to be the end."""

@@ -42,6 +42,7 @@ def test_without_privacy_the_same_attack_finds_every_patient(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("seed", [1, 2])
 def test_ten_thousand_queries_find_no_more_than_the_patients_paid(
     tmp_path: Path, seed: int
@@ -56,6 +57,7 @@ def test_ten_thousand_queries_find_no_more_than_the_patients_paid(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_without_the_patients_ledger_ten_thousand_queries_find_more(tmp_path: Path) -> None:
     """What the ledger is for: the same answers at the same price each, and nobody counts.
 

@@ -10,6 +10,7 @@ from typing import Any
 import httpx2
 import msgspec
 import pytest
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from tests.federated_dp_llm.node.toy import PROMPT, Hospital, opened
 
 from federated_dp_llm.errors import NodeRefused, NodeUnavailable
@@ -17,6 +18,7 @@ from federated_dp_llm.federation.client import ANSWER_MAX, NodeClient
 from federated_dp_llm.federation.messages import Commit, PublicAsk, Refusal, VoteAsk
 from federated_dp_llm.node.server import BODY_MAX, NodeTls, make_app, require_private
 from privacy_core.errors import InvalidParameter
+from privacy_runtime import tracing
 
 Talk = Callable[[NodeClient], Awaitable[Any]]
 
@@ -236,3 +238,48 @@ def test_nothing_is_said_in_plain_to_a_network(tmp_path: Path) -> None:
     nothing = tmp_path / "none.pem"
     with pytest.raises(InvalidParameter):
         NodeTls(certificate=nothing, key=nothing, client_ca=nothing).context()
+
+
+def test_a_trace_goes_from_the_router_to_the_node_and_holds_no_text(hospital: Hospital) -> None:
+    exporter = InMemorySpanExporter()
+    running = tracing.install(None, exporter=exporter)
+    try:
+
+        async def work(node: NodeClient) -> None:
+            with tracing.span("question"):
+                handle = await opened(node, hospital.ask())
+                await node.step(hospital.step(handle))
+                await node.commit(Commit(handle=handle, tokens=0, voted=False))
+                with pytest.raises(NodeRefused):
+                    await node.commit(Commit(handle="unknown", tokens=0, voted=False))
+
+        talk(hospital, work)
+    finally:
+        running.close()
+
+    spans = exporter.get_finished_spans()
+    calls = [span for span in spans if span.name == "node.call"]
+    answers = [span for span in spans if span.name == "node.answer"]
+    assert len({span.context.trace_id for span in spans}) == 1
+    assert {span.parent.span_id for span in answers} == {span.context.span_id for span in calls}
+    said = [dict(span.attributes) for span in answers]
+    routes = {one["privacy_finetuner.route"] for one in said}
+    assert routes == {"session", "step", "commit"}
+    assert {one["privacy_finetuner.status"] for one in said} == {200, 404}
+    written = "".join(span.to_json() for span in spans)
+    assert not any(word in written for word in ("cough", "amber", "p-0", PROMPT))
+
+
+def test_a_prompt_that_is_too_long_is_told_its_room_over_the_wire(hospital: Hospital) -> None:
+    async def work(node: NodeClient) -> tuple[int | None, int | None]:
+        found = []
+        for room in (node.open(hospital.ask(max_tokens=240)), node.open(hospital.ask("r", clip=9))):
+            with pytest.raises(NodeRefused) as refused:
+                await room
+            found.append(refused.value.room)
+        return found[0], found[1]
+
+    room, none = talk(hospital, work)
+
+    assert room == hospital.model.room(PROMPT)
+    assert none is None

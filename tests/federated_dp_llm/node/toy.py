@@ -22,7 +22,7 @@ from federated_dp_llm.node.policy import NodePolicy
 from federated_dp_llm.node.records import Record, Records
 from federated_dp_llm.node.retrieval import Retrieval
 from privacy_runtime.allowances import MemoryHome, MemoryRows, Store
-from privacy_runtime.journal import Journal
+from privacy_runtime.journal import Entry, Journal
 from privacy_runtime.signing import SigningKey, TrustedKeys
 from privacy_runtime.testing import ManualClock, MemoryJournal, SeededEntropy
 from privacy_runtime.testing import MemoryRows as JournalRows
@@ -46,6 +46,7 @@ class ToyModel:
     context_length = 256
     end_tokens = (END,)
     modes = ("logits", "votes", "public")
+    candidates_most = 1024
 
     def __init__(self) -> None:
         self.scored: list[int] = []
@@ -212,6 +213,11 @@ class Hospital:
         balance = self.ledger.balance(patient)
         assert balance is not None
         return balance.spent, balance.reserved
+
+    def audited(self) -> list[Entry]:
+        """What stands in the node's audit."""
+        journal = MemoryJournal(self.clock, self.entries)
+        return list(journal.read(f"node/{self.policy.node_id}"))
 
 
 async def opened(node: Node, ask: OpenSession) -> str:

@@ -112,3 +112,17 @@ def test_support_is_a_log_probability_among_the_candidates() -> None:
 
     assert sum(shares) == pytest.approx(1.0)
     assert shares[0] == shares[1] > shares[2]
+
+
+def test_whose_draft_breaks_the_protocol_is_named_and_who_is_away_is_not() -> None:
+    async def wild() -> PublicDraft:
+        return msgspec.structs.replace(GOOD, logits=(_row(float("nan"), 1), *GOOD.logits[1:]))
+
+    async def main() -> None:
+        lost: list[tuple[str, str]] = []
+        drafters = [Drafter("a", away), Drafter("b", wild), Drafter("c", good)]
+        drafting = Drafting(drafters, 1.0, lost=lambda *what: lost.append(what))  # type: ignore[arg-type]  # as above
+        assert (await drafting.draft(ASK))[0] == GOOD
+        assert [name for name, _ in lost] == ["b"]
+
+    run(main())

@@ -77,6 +77,27 @@ def test_a_restart_knows_its_nodes_and_their_cards_come_with_the_first_probe(
     run(main())
 
 
+def test_a_node_that_was_away_for_long_is_in_again_within_half_a_minute(tmp_path: Path) -> None:
+    """However often the probes failed: a restarted node is not left out for as long as it was."""
+
+    async def main() -> None:
+        federation = Federation(tmp_path)
+        await federation.router()
+        registry, clock = federation.registry, federation.clock
+        federation.nodes["coast"].is_gone = True
+        for _ in range(120):
+            await registry.probe()
+            clock.advance(5)
+        assert registry.get("coast").state == "unreachable"
+        federation.nodes["coast"].is_gone = False
+        for _ in range(6):
+            await registry.probe()
+            clock.advance(5)
+        assert registry.get("coast").state == "healthy"
+
+    run(main())
+
+
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "nodes.json"
     file.write_text('{"version": 1, "nodes": [{"node_id": "a", "colour": "red"}]}')

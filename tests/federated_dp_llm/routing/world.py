@@ -82,10 +82,11 @@ class Fault(StrEnum):
 
 
 class Faulty:
-    """A node whose calls fail by a schedule; a card is always given."""
+    """A node whose calls fail by a schedule; its card is given unless it `is_gone`."""
 
     def __init__(self, node: Node, faults: Iterable[Fault] = ()) -> None:
         self.node, self._faults = node, iter(faults)
+        self.is_gone = False
         self.calls: list[str] = []
         self.said: list[bytes] = []
 
@@ -94,6 +95,8 @@ class Faulty:
         return self.node.node_id
 
     async def card(self) -> NodeCard:
+        if self.is_gone:
+            raise NodeUnavailable(self.node_id, "gone")
         return await self.node.card()
 
     async def public(self, ask: PublicAsk) -> PublicDraft:

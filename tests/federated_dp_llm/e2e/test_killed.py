@@ -1,0 +1,157 @@
+"""Mixed queries while router and nodes are killed: no cap exceeded, nothing unpaid, nothing open.
+
+A real router (`serve`), three real nodes (`node`) with the demo's model and records, real clients.
+The short test is one kill of the router and one of a node, and its nodes have a model that takes no
+time to load; the slow one is a thousand clients at once and twenty kills, over SQLite and
+PostgreSQL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import math
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.federated_dp_llm.e2e.deployment import SETTLED_S, Caps, Deployment, Reservation
+from tests.federated_dp_llm.e2e.storm import TOKENS, Job, Storm, jobs
+from tests.privacy_finetuner.jobs.conftest import schema_url
+
+from federated_dp_llm.demo.sample import HOSPITALS, MODEL
+from federated_dp_llm.federation.amounts import NANO
+from federated_dp_llm.routing.quotas import department_account, user_account
+from federated_dp_llm.routing.vocabulary import TokenizerFile
+
+SEED = 40510
+UPKEEP_S = 65.0  # the router looks for what is over every minute
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> Iterator[str | None]:
+    """Where the router's accounts are; None: SQLite below its home."""
+    if request.param == "sqlite":
+        yield None
+        return
+    url, drop = schema_url()
+    yield url
+    drop()
+
+
+def test_a_router_and_a_node_that_are_killed_leave_exact_books(tmp_path: Path) -> None:
+    """The short one: on SQLite, after a jump of the clock in the place of a wait."""
+    caps = Caps(user=8.0, department=20.0, patient=10.0)
+    with Deployment(tmp_path, caps, is_light=True) as deployment:
+        storm = Storm(deployment, jobs(30, seed=SEED, users=4, departments=DEPARTMENTS), SEED)
+
+        asyncio.run(stormed(storm, kills=2))
+    for name in ("router", *HOSPITALS):
+        deployment.expire(name, after_s=SETTLED_S)
+
+    assert storm.kills == ["router", HOSPITALS[0]]
+    exact(storm)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_a_thousand_clients_and_twenty_kills_leave_exact_books(
+    tmp_path: Path, database: str | None
+) -> None:
+    caps = Caps(user=9.0, department=16.0, patient=8.0)
+    with Deployment(tmp_path, caps, database) as deployment:
+        asked = jobs(1000, seed=SEED, users=12, departments=DEPARTMENTS)
+        storm = Storm(deployment, asked, SEED)
+
+        asyncio.run(stormed(storm, kills=20, settle_s=SETTLED_S + UPKEEP_S))
+
+        exact(storm)  # by the processes themselves: nobody opened their books for them
+    assert len(storm.kills) == 20
+    refused = [job.refused for job in asked]
+    assert refused.count("privacy_budget_exceeded") > 0  # caps were reached, and held
+    print(summary(storm))  # noqa: T201  the proof's figures, with -s
+
+
+DEPARTMENTS = ("emergency", "surgery")
+
+
+async def stormed(storm: Storm, *, kills: int, settle_s: float = 0.0) -> None:
+    """The storm, then everything that was answered last is asked once more, after the kills."""
+    await storm.deployment.ready()
+    await storm.run(kills)
+    await storm.deployment.ready()
+    answered = [job for job in storm.jobs if job.answers]
+    for job in answered[:: max(1, len(answered) // 25)]:
+        await storm.repeat(job)
+    await asyncio.sleep(settle_s)
+
+
+def exact(storm: Storm) -> None:
+    """Compare what clients were shown with what stands debited."""
+    deployment = storm.deployment
+    assert storm.looks > 0
+    assert storm.overspent == []
+    books = {name: deployment.reservations(name) for name in ("router", *HOSPITALS)}
+    for name, reservations in books.items():
+        assert [one.key for one in reservations if one.is_open] == [], name
+        sums: defaultdict[str, int] = defaultdict(int)
+        for reservation in reservations:
+            for account, amount in reservation.spent.items():
+                sums[account] += amount
+        for account, stands in deployment.accounts(name).items():
+            assert stands.reserved == 0, account
+            assert stands.spent == sums[account] <= stands.cap, account
+    paid_at = {
+        name: {one.key: one for one in found} for name, found in books.items() if name != "router"
+    }
+    words = TokenizerFile(MODEL / "tokenizer.json")
+    for job in storm.jobs:
+        assert job.answers or job.refused, job.number
+        assert len({answer["response"] for answer in job.answers}) <= 1, job.number
+        assert len({answer["request_id"] for answer in job.answers}) <= 1, job.number
+        if job.is_private:
+            paid(job, books["router"], paid_at, words)
+
+
+def paid(
+    job: Job,
+    router: list[Reservation],
+    nodes: dict[str, dict[str, Reservation]],
+    words: TokenizerFile,
+) -> None:
+    """What a client was shown was debited from user, department and every node that had a part."""
+    mine = [one for one in router if one.key.startswith(f"answer/{job.user}/{job.request_id}/")]
+    spending = [one for one in mine if any(one.spent.values())]
+    assert len(spending) <= 1, job.number  # one answer, however often it was asked for
+    fresh = [answer for answer in job.answers if not answer["cached"]]
+    shown = [answer["completion_tokens"] for answer in fresh if not job.body.get("labels")]
+    shown += [words.count(text) - 1 for text in job.pieces]  # without the token that begins a text
+    if not (fresh or job.pieces):
+        return
+    (reservation,) = spending
+    least = max([round(answer["rho"] * NANO) for answer in fresh], default=0)
+    for account in (user_account(job.user), department_account(job.body["department"])):
+        held, spent = reservation.held[account], reservation.spent[account]
+        assert least <= spent <= held, job.number
+        assert all(spent >= math.floor(held * count / TOKENS) for count in shown), job.number
+    name = hashlib.sha256(f"{job.user}\0{job.request_id}".encode()).hexdigest()
+    parts = [found[f"answer/{name}"] for found in nodes.values() if f"answer/{name}" in found]
+    assert parts, job.number
+    for part in parts:
+        for account, spent in part.spent.items():
+            assert least <= spent <= part.held[account], (job.number, account)
+
+
+def summary(storm: Storm) -> dict[str, object]:
+    """What the storm was like."""
+    ends = [job.refused or "answered" for job in storm.jobs if not job.answers or not job.refused]
+    return {
+        "kills": {name: storm.kills.count(name) for name in dict.fromkeys(storm.kills)},
+        "ends": {end: ends.count(end) for end in sorted(set(ends))},
+        "sent": sum(job.tries for job in storm.jobs),
+        "answers": sum(len(job.answers) for job in storm.jobs),
+        "broken streams": sum(len(job.pieces) for job in storm.jobs),
+        "cached": sum(answer["cached"] for job in storm.jobs for answer in job.answers),
+        "looks at the accounts": storm.looks,
+    }

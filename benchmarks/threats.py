@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
+from scipy.stats import beta
 
 from privacy_finetuner.operations import drills
 from privacy_finetuner.operations.drills import ATTACKS, AttackSimulationResult, Settings, ordinary
@@ -75,6 +76,7 @@ def main() -> int:
             "weeks": len(weeks),
             "false_alarms": sum(len(alarms) for alarms, _ in weeks),
             "weeks_with_one": sum(bool(alarms) for alarms, _ in weeks),
+            "rate_95": interval(sum(bool(alarms) for alarms, _ in weeks), len(weeks)),
             "by_rule": count_rules(alarms for alarms, _ in weeks),
         },
     }
@@ -129,10 +131,18 @@ def row(found: Sequence[AttackSimulationResult]) -> dict[str, Any]:
     return {
         "threat_type": found[0].threat_type.value,
         "true_positive_rate": len(seen) / len(found),
+        "rate_95": interval(len(seen), len(found)),
         "delay_s_median": statistics.median(delays) if delays else None,
         "acts_median": statistics.median(acts) if acts else None,
         "rules": sorted({each.rule for each in seen if each.rule}),
     }
+
+
+def interval(count: int, of: int) -> tuple[float, float]:
+    """Where a share lies, with 95 % confidence (Clopper and Pearson 1934)."""
+    least = beta.ppf(0.025, count, of - count + 1) if count else 0.0
+    most = beta.ppf(0.975, count + 1, of - count) if count < of else 1.0
+    return round(float(least), 3), round(float(most), 3)
 
 
 def count_rules(weeks: Any) -> dict[str, int]:
@@ -181,16 +191,22 @@ def table(document: Mapping[str, Any]) -> str:
     for name, found in document["attacks"].items():
         delay = found["delay_s_median"]
         lines.append(
-            f"| `{name}` | {found['true_positive_rate']:.0%} | "
+            f"| `{name}` | {found['true_positive_rate']:.0%} ({spoken(found['rate_95'])}) | "
             f"{'' if delay is None else f'{delay:.0f} s'} | {found['acts_median'] or ''} | "
             f"{', '.join(found['rules'])} |"
         )
     calm = document["ordinary"]
     lines.append(
-        f"\n{calm['weeks']} ordinary weeks: {calm['false_alarms']} false alarms {calm['by_rule']}"
+        f"\n{calm['weeks']} ordinary weeks: {calm['false_alarms']} false alarms "
+        f"{calm['by_rule']}; a week has one with {spoken(calm['rate_95'])}"
     )
     lines += [f"{rule}: {curve}" for rule, curve in document.get("curves", {}).items()]
     return "\n".join(lines)
+
+
+def spoken(share: Sequence[float]) -> str:
+    """An interval in per cent."""
+    return f"{share[0]:.0%} to {share[1]:.0%}"
 
 
 def progress(text: str) -> None:

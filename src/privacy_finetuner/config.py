@@ -200,7 +200,7 @@ class TrainingConfig:
     save_steps: int = 500
     eval_steps: int | None = None
     max_length: int | None = None
-    clip_rule: Literal["bound", "normalise"] = "bound"
+    clip_rule: Literal["bound", "normalise", "bound_layers"] = "bound"
     user_sampling: bool = False
     gradient: Literal["backward", "forward"] = "backward"
     directions: int = 1
@@ -226,7 +226,7 @@ class TrainingConfig:
                 None if self.eval_steps is None else whole_from("eval_steps", self.eval_steps, 1),
                 None if self.max_length is None else whole_from("max_length", self.max_length, 2),
                 one_of("precision", self.precision, ("float32", "bfloat16")),
-                one_of("clip_rule", self.clip_rule, ("bound", "normalise")),
+                one_of("clip_rule", self.clip_rule, ("bound", "normalise", "bound_layers")),
                 one_of("gradient", self.gradient, ("backward", "forward")),
                 whole_from("directions", self.directions, 1),
                 above_zero("perturbation", self.perturbation),

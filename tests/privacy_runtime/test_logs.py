@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -440,3 +440,37 @@ def test_no_form_has_room_for_a_sentence_or_a_token(key: str) -> None:
     assert not fits(key, "x" * 300)
     shown = Scrubber().field(key, made(PLANTED["api_key"]))
     assert PLANTED["api_key"] not in str(shown)
+
+
+def test_errors_and_lines_that_say_so_are_kept_for_the_trail_as_they_were_written() -> None:
+    audited, stream = logs.Audited(), Lines()
+    log = logs.logger("privacy_runtime.tested")
+    with logs.install(logs.LogOptions(on_terminal=False), stream=stream, audited=audited):
+        log.info("a job has begun")
+        log.info("the service has started", audited=True, note=PLANTED["mail"])
+        log.error("the ledger cannot be read")
+    kept: list[Any] = []
+    assert audited.write(kept.append) == 2
+    assert audited.write(kept.append) == 0
+
+    written = [each for each in stream.documents() if each["event"] != "a job has begun"]
+    assert kept == written
+    assert PLANTED["mail"] not in str(kept)
+
+
+def test_lines_that_could_not_be_kept_wait_in_order_and_the_oldest_are_dropped() -> None:
+    audited = logs.Audited(most=3)
+    for number in range(5):
+        audited.see(logging.ERROR, {"number": number})
+
+    def refuse(line: Mapping[str, Any]) -> None:
+        if line["number"] == 3:
+            raise OSError("the journal is away")
+        kept.append(line["number"])
+
+    kept: list[int] = []
+    with pytest.raises(OSError, match="away"):
+        audited.write(refuse)
+    audited.write(lambda line: kept.append(line["number"]))
+    assert kept == [2, 3, 4]
+    assert audited.dropped == 2

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from types import ModuleType
@@ -36,15 +36,19 @@ from privacy_finetuner.api import (
 )
 from privacy_finetuner.api import errors as own_errors
 from privacy_finetuner.api.health import install_observability
+from privacy_finetuner.api.intake import Intake
 from privacy_finetuner.api.signals import EVERY_S, Signals
 from privacy_finetuner.api.strays import Strays
 from privacy_finetuner.environment import EnvironmentConfig
 from privacy_finetuner.service import Service, upkeep
-from privacy_runtime.http import Access, HttpPolicy, Idempotency, RateLimits, install
+from privacy_finetuner.service.fitting import Fitting
+from privacy_runtime import logs
+from privacy_runtime.http import Access, ErrorTable, HttpPolicy, Idempotency, RateLimits, install
 from privacy_runtime.http.oidc import OidcLogin, OidcProvider
 from privacy_runtime.http.policy import MEBIBYTE
 from privacy_runtime.identity import ExternalIssuer, Role
 
+_log = logs.logger(__name__)
 PREFIX: Final = "/api/v1"
 ROUTERS: Final[tuple[ModuleType, ...]] = (
     training, events, results, auth, users, keys, models, datasets, certificates, budgets,
@@ -53,7 +57,8 @@ ROUTERS: Final[tuple[ModuleType, ...]] = (
 """Modules with `router(service, access)`. Routes are tried in this order: what is asked for most
 comes first."""
 BODY_LIMITS: Final = {f"{PREFIX}/protect": 8 * MEBIBYTE}
-"""Routes that read more than a mebibyte."""
+"""Routes that read more than a mebibyte, besides those that take data sets."""
+DATASETS: Final = (f"{PREFIX}/datasets/", "/datasets")
 DESCRIPTION: Final = """\
 Private fine-tuning of language models as a service: start jobs, watch epsilon being spent, ask for
 budget, read reports, verify certificates.
@@ -72,12 +77,17 @@ class Pool(Protocol):
         """How many are wanted."""
         ...
 
+    @property
+    def processes(self) -> Sequence[int]:
+        """The process numbers of those that run."""
+        ...
+
     def start(self) -> object:
         """Start them; returns at once."""
         ...
 
-    def resize(self, count: int) -> None:
-        """Have so many from now on."""
+    def resize(self, count: int, *, spare: Collection[int] = ()) -> None:
+        """Have so many from now on; those named in `spare` go last."""
         ...
 
     def stop(self) -> None:
@@ -101,7 +111,9 @@ def create_app(
         pool: workers that this process runs; `None`: others do.
     """
     policy = policy or HttpPolicy()
-    policy = replace(policy, body_limits={**BODY_LIMITS, **policy.body_limits})
+    most = max(service.uploads.most_bytes + MEBIBYTE, policy.body_limit_bytes)
+    sending = dict.fromkeys(DATASETS, most)  # a form has more than the file in it
+    policy = replace(policy, body_limits={**BODY_LIMITS, **sending, **policy.body_limits})
     limits, providers = limits or limits_of(service), providers_of(service.config)
     access = Access(
         service.identity,
@@ -121,6 +133,7 @@ def create_app(
     limits.restraint = service.desks.restraints.most_of
     app.add_middleware(Strays, trespasses=service.desks.trespasses)
     app.state.service, app.state.access, app.state.pool = service, access, pool
+    app.state.fitting = fitting_of(service, pool)
     app.state.signals = signals = Signals(service)
     looks = [Depends(signals.look)]
     for module in ROUTERS:
@@ -129,6 +142,7 @@ def create_app(
     app.include_router(events.sockets(service, access))
     table = own_errors.table()
     app.state.mcp = mcp_server.mount(app, access)
+    app.state.intake = intake_of(service, table)
     if providers:
         app.include_router(OidcLogin(access, providers).router())
     install_observability(app, service, access, needs_workers=pool is not None)
@@ -172,6 +186,32 @@ def providers_of(config: EnvironmentConfig) -> tuple[OidcProvider, ...]:
     return (provider,)
 
 
+def intake_of(service: Service, errors: ErrorTable) -> Intake | None:
+    """What reads jobs from a message queue, where the section `intake` names a stream."""
+    settings, redis = service.config.intake, service.config.redis
+    if settings.stream is None or redis.url is None:
+        return None
+    return Intake(service, errors, settings, redis.url)
+
+
+def fitting_of(service: Service, pool: Pool | None) -> Fitting | None:
+    """What fits the workers to the queue, where the configuration wants it and workers are here.
+
+    A process that was told to run no workers (`--workers 0`) is left alone.
+    """
+    scaling = service.config.scaling
+    if pool is None or not scaling.enable_auto_scaling or not pool.size:
+        return None
+    return Fitting(
+        workers=pool,
+        jobs=service.jobs,
+        desk=service.desks.scaling,
+        scaling=scaling,
+        clock=service.clock,
+        tenant=lambda: service.desks.trail.operator,
+    )
+
+
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Workers, streams and upkeep live as long as the application."""
@@ -180,23 +220,41 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         if app.state.pool is not None:
             app.state.pool.start()
             closing.push_async_callback(asyncio.to_thread, app.state.pool.stop)
+        if app.state.intake is not None:
+            app.state.intake.start()
+            closing.push_async_callback(asyncio.to_thread, app.state.intake.stop)
         service.notices.start()
         closing.push_async_callback(asyncio.to_thread, service.notices.stop)
         await closing.enter_async_context(app.state.mcp)
+        closing.push_async_callback(_kept_lines, service)
         closing.push_async_callback(asyncio.to_thread, app.state.signals.record)
         tasks = [asyncio.create_task(upkeep.run(_chores(app)), name="upkeep")]
         if service.config.security.enable_threat_detection:
             tasks.append(asyncio.create_task(_watch(service), name="security"))
         closing.push_async_callback(_ended, tasks)
         closing.push_async_callback(service.feed.close)
+        _log.info("the service has started", version=__version__, audited=True)
         yield
+        _log.info("the service stops", version=__version__, audited=True)
 
 
 def _chores(app: FastAPI) -> list[upkeep.Chore]:
     answers = Idempotency(app.state.access)
     kept = upkeep.Chore("purge idempotent answers", upkeep.DAY_S, answers.purge)
     seen = upkeep.Chore("record suspicious input", EVERY_S, app.state.signals.record)
-    return [*upkeep.chores_of(app.state.service), kept, seen]
+    chores = [*upkeep.chores_of(app.state.service), kept, seen]
+    if app.state.fitting is not None:
+        every_s = app.state.service.config.scaling.monitoring_interval
+        chores.append(upkeep.Chore("fit workers to the queue", every_s, app.state.fitting.look))
+    return chores
+
+
+async def _kept_lines(service: Service) -> None:
+    """Keep the last lines of the log, once the log's writer has seen them."""
+    if service.audited is None:
+        return
+    await asyncio.sleep(2 * logs.LOOK_S)
+    await asyncio.to_thread(upkeep.keep_lines, service)
 
 
 async def _watch(service: Service) -> None:

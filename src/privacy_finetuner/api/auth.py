@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Path, Request, Response
 
 from privacy_finetuner.api.routes import By, Visiting, operation, router_of
 from privacy_finetuner.api.shapes import accounts as shapes
@@ -13,6 +13,8 @@ from privacy_finetuner.service import Service
 from privacy_runtime.http.access import Access
 from privacy_runtime.http.envelope import Json
 from privacy_runtime.identity import Scope
+
+SessionId = Annotated[str, Path(min_length=1, max_length=64, examples=["s_5b0c"])]
 
 
 class Auth:
@@ -91,6 +93,29 @@ class Auth:
     def me(self, by: By) -> shapes.Me:
         """Say who asks, and what they may with this login."""
         return shapes.Me.of(by)
+
+    @operation("GET", "/sessions", Scope.ACCOUNT_SELF)
+    def list_sessions(self, by: By) -> shapes.SessionsAnswer:
+        """List one's own sessions that go on, the newest first."""
+        return shapes.SessionsAnswer(
+            items=[
+                shapes.SessionAnswer(
+                    session_id=each.id,
+                    method=each.method,
+                    founded_at=each.founded_at,
+                    used_at=each.used_at,
+                    is_this=each.is_this,
+                )
+                for each in self._identity.sessions.own(by)
+            ]
+        )
+
+    @operation("DELETE", "/sessions/{session_id}", Scope.ACCOUNT_SELF, status=204)
+    def end_session(self, session_id: SessionId, by: By) -> Response:
+        """End one of one's own sessions, with its tokens and its cookie, at once."""
+        self._identity.sessions.end_own(by, session_id)
+        self._access.forget(session_id)
+        return Response(status_code=204)
 
     @operation("POST", "/mfa", Scope.ACCOUNT_SELF, is_secret=True)
     def enrol_mfa(self, by: By) -> shapes.EnrolmentAnswer:

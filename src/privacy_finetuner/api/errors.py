@@ -15,7 +15,14 @@ from privacy_finetuner.assessment.certificate_errors import CertificateError, No
 from privacy_finetuner.governance import errors as governance
 from privacy_finetuner.jobs import errors as jobs
 from privacy_finetuner.operations import errors as operations
-from privacy_finetuner.service.errors import UnknownDataset, UnknownModel
+from privacy_finetuner.service.errors import (
+    UnknownDataset,
+    UnknownModel,
+    UnknownUpload,
+    UploadConflict,
+    UploadRefused,
+    UploadTooLarge,
+)
 from privacy_runtime import notify
 from privacy_runtime.append_log import RunRecordDamaged
 from privacy_runtime.files import WriteFailed
@@ -77,6 +84,8 @@ _ROWS: Final[Mapping[type[Exception], Row]] = {
     governance.VerificationRefused: Row(403, own_words),
     governance.UnknownLaw: Row(422, own_words),
     operations.UnknownAlert: Row(404, "not found", "not_found"),
+    operations.NotRestrained: Row(404, own_words, "not_found"),
+    operations.UnknownSource: Row(404, "not found", "not_found"),
     operations.AlertClosed: Row(409, own_words),
     operations.PoolRefused: Row(409, own_words),
     operations.SourceSetAside: Row(409, own_words),
@@ -89,6 +98,10 @@ _ROWS: Final[Mapping[type[Exception], Row]] = {
     notify.NotifyUnavailable: Row(503, _LATER, retry_after_s=RETRY_AFTER_S),
     TenantDestroyed: Row(409, own_words),
     UnknownEntity: Row(422, own_words),
+    UnknownUpload: Row(404, own_words),
+    UploadTooLarge: Row(413, own_words),
+    UploadRefused: Row(422, own_words),
+    UploadConflict: Row(409, own_words),
     UnknownDataset: Row(422, own_words, details=lambda _: [
         Fault("body.dataset_path", "names no data set of this service", "unknown_dataset")
     ]),

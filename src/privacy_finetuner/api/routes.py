@@ -42,6 +42,8 @@ _REFUSALS: Final[Mapping[int, tuple[str, str, str]]] = {
     409: ("Its state does not allow this.", "conflict", "the job has already ended"),
     422: ("The request has faults; every one is listed.", "invalid_request",
           "the request has 1 fault; nothing was done"),
+    413: ("It is larger than may be sent.", "upload_too_large",
+          "a data set may have 64 MiB; nothing was kept"),
     507: ("The disk is full; nothing was lost.", "storage_full", "try again later"),
 }  # fmt: skip
 """By status: what it means, and the code and message of an example."""
@@ -75,6 +77,7 @@ class Operation:
     rate: str | None
     is_fresh: bool
     is_secret: bool
+    takes: Mapping[str, Any] | None
 
     @property
     def is_repeatable(self) -> bool:
@@ -93,6 +96,7 @@ def operation(  # noqa: PLR0913  # everything that is said of an operation, in o
     rate: str | None = None,
     is_fresh: bool = False,
     is_secret: bool = False,
+    takes: Mapping[str, Any] | None = None,
 ) -> Callable[[_Handler], _Handler]:
     """Declare a method as the handler of an operation.
 
@@ -110,6 +114,7 @@ def operation(  # noqa: PLR0913  # everything that is said of an operation, in o
         rate: a further rate that counts the request: `login`, `starts`.
         is_fresh: whether it takes a login with two factors in the last five minutes.
         is_secret: whether the answer must not be kept to be given again.
+        takes: of a handler that reads the body itself, as it comes: media types and schemas.
     """
 
     def declare(handler: _Handler) -> _Handler:
@@ -123,6 +128,7 @@ def operation(  # noqa: PLR0913  # everything that is said of an operation, in o
             rate=rate,
             is_fresh=is_fresh,
             is_secret=is_secret,
+            takes=takes,
         )
         setattr(handler, _DECLARED, declared)
         return handler
@@ -181,10 +187,15 @@ def _add(
         openapi_extra={
             SCOPE_KEY: ANYBODY if scope is None else scope.value,
             **({"parameters": [_KEY_HEADER]} if declared.is_repeatable else {}),
+            **({"requestBody": _body_of(declared.takes)} if declared.takes is not None else {}),
         },
         route_class_override=Idempotency(access).route if declared.is_repeatable else None,
         **shape,
     )
+
+
+def _body_of(takes: Mapping[str, Any]) -> dict[str, Any]:
+    return {"required": True, "content": dict(takes)}
 
 
 def _checks(declared: Operation, access: Access) -> list[Any]:

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request
 from privacy_finetuner.api.routes import By, Visiting, operation, router_of
 from privacy_finetuner.api.shapes import scaling as shapes
 from privacy_finetuner.operations.errors import PoolRefused
-from privacy_finetuner.operations.scaling import Load, NodeType, ScalingDesk, has_gpu
+from privacy_finetuner.operations.scaling import Load, NodeType, has_gpu
 from privacy_finetuner.service import Service
 from privacy_runtime.http.access import Access
 from privacy_runtime.identity import NotAllowed, Scope
@@ -31,20 +31,14 @@ class Scaling:
         self._jobs, self._trail = service.jobs, service.desks.trail
         self._bounds = (policy.min_nodes, policy.max_nodes)
         self._load = Load(service.clock)
-        self._desk = ScalingDesk(
-            service.journal,
-            clock=service.clock,
-            entropy=service.entropy,
-            least=policy.min_nodes,
-            most=policy.max_nodes,
-        )
+        self._desk = service.desks.scaling
 
     @operation("GET", "/status", Scope.SCALING_READ)
     def scaling_status(self, request: Request) -> shapes.ScalingStatus:
         """Say how many workers there are and how busy the machine is. A node is a worker."""
         pool = request.app.state.pool
         return shapes.ScalingStatus(
-            auto_scaling_enabled=False,
+            auto_scaling_enabled=request.app.state.fitting is not None,
             current_nodes=sum(each.is_alive for each in self._jobs.workers()),
             target_nodes=None if pool is None else pool.size,
             cpu_utilization=self._load.cpu_percent(),

@@ -13,9 +13,11 @@ from privacy_finetuner.operations.alerts import Severity
 from privacy_finetuner.operations.monitoring import KeptAlert
 from privacy_finetuner.service import Service
 from privacy_runtime.http.access import Access
+from privacy_runtime.http.refusals import Conflict
 from privacy_runtime.identity import Scope
 
 AlertId = Annotated[str, Path(pattern=r"^alert_[0-9a-f]{24}$", examples=["alert_" + "0" * 24])]
+UserId = Annotated[str, Path(min_length=1, max_length=64, examples=["u_0b5f"])]
 SCAN_AGAIN_S: Final = 1.0
 
 
@@ -28,6 +30,8 @@ class Security:
 
     def __init__(self, service: Service) -> None:
         self._monitor, self._clock = service.desks.monitor, service.clock
+        self._restraints, self._trail = service.desks.restraints, service.desks.trail
+        self._entropy = service.entropy
         self._scanned_s: float | None = None
 
     @operation("GET", "/status", Scope.SECURITY_READ)
@@ -65,6 +69,26 @@ class Security:
         """Close an alert, as a person who looked at it, with a reason. It stays in the journal."""
         done = self._monitor.acknowledge(by.tenant, alert_id, by=by.subject, reason=body.reason)
         return shapes.AlertAnswer.of(done)
+
+    @operation("GET", "/restraints", Scope.SECURITY_READ)
+    def list_restraints(self, by: By) -> shapes.RestraintList:
+        """List users who may make fewer requests for now, and why."""
+        found = self._restraints.standing(by.tenant)
+        return shapes.RestraintList(
+            restraints=[shapes.RestraintAnswer.of(each) for each in found], total_count=len(found)
+        )
+
+    @operation("POST", "/restraints/{user_id}/lift", Scope.SECURITY_READ, refuses=(404, 409))
+    def lift_restraint(
+        self, user_id: UserId, body: shapes.Acknowledgement, by: By
+    ) -> shapes.RestraintList:
+        """End a restraint early, with a reason; nobody lifts their own. Answers those that hold."""
+        if user_id == by.subject:
+            raise Conflict("nobody lifts their own restraint; ask another administrator or officer")
+        self._restraints.lift(by.tenant, user_id, by=by.subject, reason=body.reason)
+        told = {"tenant": by.tenant, "by": by.subject, "subject": user_id, "reason": body.reason}
+        self._trail.write("security.restraint_lifted", told, entropy=self._entropy)
+        return self.list_restraints(by)
 
     def _look(self) -> None:
         """Scan, where nothing else does."""

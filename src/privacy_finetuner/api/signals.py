@@ -25,6 +25,7 @@ from privacy_finetuner.service import Service
 from privacy_runtime.http.injection import Family, InputValidator
 from privacy_runtime.http.visits import Visit, visit_of
 from privacy_runtime.identity.sealing import Seal
+from privacy_runtime.metrics import table
 
 EVENT: Final = "security.input_suspected"
 EVERY_S: Final = 2.0
@@ -73,7 +74,7 @@ class Signals:
         self._validator = InputValidator()
         self._seal = Seal(service.sealing_keys, service.entropy)
         self._trail: AuditTrail = service.desks.trail
-        self._entropy = service.entropy
+        self._entropy, self._metrics = service.entropy, service.metrics
         self._waiting: deque[_Hit] = deque(maxlen=_WAITING_MOST)
         self._recording = threading.Lock()
 
@@ -82,6 +83,7 @@ class Signals:
         visit = visit_of(request)
         for field, text in (*_addressed(request), *_fields(await _body(request))):
             for sign in self._validator.signs(text):
+                self._metrics.add(table.SUSPICIOUS_INPUTS, family=sign.family.value)
                 value = self._seal.pseudonym(text, purpose="suspected input")
                 self._waiting.append(_Hit(visit, field, sign.family, sign.score, value))
 

@@ -11,10 +11,11 @@ from fastapi import APIRouter, Path, Query, Response
 from privacy_finetuner.api.errors import AlreadyEnded
 from privacy_finetuner.api.routes import By, Paged, Visiting, operation, router_of
 from privacy_finetuner.api.shapes import training as shapes
-from privacy_finetuner.api.shapes.training_request import TrainingRequest, given
+from privacy_finetuner.api.shapes.training_request import TrainingRequest
 from privacy_finetuner.api.status_board import StatusBoard
-from privacy_finetuner.governance.accounts import ledger_account, ledger_quota, name_of
-from privacy_finetuner.jobs.model import EventKind, Job, JobState, TrainingSpec
+from privacy_finetuner.api.submissions import Submissions
+from privacy_finetuner.governance.accounts import name_of
+from privacy_finetuner.jobs.model import EventKind, Job, JobState
 from privacy_finetuner.service import Service
 from privacy_runtime.budget_store import parse_scope
 from privacy_runtime.http.access import Access
@@ -29,13 +30,7 @@ Include = Annotated[
         description="`outside_guarantee`: exact figures as well, for those whose role may see them."
     ),
 ]
-_NAME_MOST: Final = 200
 _EXACT_MOST: Final = 1000
-_PRIVACY: Final = (
-    "epsilon", "delta", "max_grad_norm", "noise_multiplier", "accounting_mode",
-    "adaptive_clipping", "secure_rng",
-)  # fmt: skip
-"""What the environment's section `privacy` says where a request does not."""
 
 
 class Training:
@@ -47,7 +42,8 @@ class Training:
     """
 
     def __init__(self, service: Service, access: Access) -> None:
-        self._service, self._jobs, self._access = service, service.jobs, access
+        self._jobs, self._access = service.jobs, access
+        self._submissions = Submissions(service)
         self._board = StatusBoard(service.clock)
 
     @operation(
@@ -66,15 +62,8 @@ class Training:
         disk. Send an `Idempotency-Key`: whatever is sent twice under one key is one job. The budget
         is reserved by the worker before the first step, and settled exactly after the last one.
         """
-        spec = self._spec(body, by.tenant)
-        name = body.name or f"{body.model_name} on {body.dataset_path}"[:_NAME_MOST]
-        job = self._jobs.submit(
-            spec,
-            tenant=by.tenant,
-            owner=by.subject,
-            name=name,
-            priority=body.priority,
-            key=visit.operation,
+        job = self._submissions.submit(
+            body, tenant=by.tenant, owner=by.subject, key=visit.operation
         )
         answer = {"job_id": job.id, "status": "started", "estimated_completion": _completion(job)}
         place = {"Location": f"/api/v1/training/{job.id}"}
@@ -146,25 +135,6 @@ class Training:
             if spec[field] is not None:
                 spec[field] = name_of(parse_scope(f"{kind}/{spec[field]}"), job.tenant)
         return shapes.JobAnswer.of(job, spec, completion=_completion(job), exact=exact)
-
-    def _spec(self, body: TrainingRequest, tenant: str) -> TrainingSpec:
-        """The job that was asked for. Its names are allowed; the worker resolves them again."""
-        catalogue, training = self._service.catalogue, given(body.training_config)
-        catalogue.model(body.model_name, tenant=tenant)
-        for name in (body.dataset_path, training.get("eval_dataset")):
-            if name is not None:
-                catalogue.dataset(name, tenant=tenant)
-        defaults = {name: getattr(self._service.config.privacy, name) for name in _PRIVACY}
-        privacy = {name: value for name, value in defaults.items() if value is not None}
-        return TrainingSpec(
-            model=body.model_name,
-            dataset=body.dataset_path,
-            privacy=privacy | given(body.privacy_config),
-            training=training,
-            account=None if body.account is None else ledger_account(tenant, body.account),
-            quota=None if body.quota is None else ledger_quota(tenant, body.quota),
-            certificate=body.certificate,
-        )
 
     def _exact(self, job_id: str, by: Principal) -> list[dict[str, Any]]:
         """The newest exact figures of a job, oldest first."""

@@ -27,7 +27,7 @@ SAME: Final = 1e-6
 # pld is tight to 1e-3: no sound upper bound lies below it by more.
 _TIGHT: Final = 1e-3
 _SAMPLERS: Final = {"poisson", "full_batch", "cyclic_poisson"}
-_CLIP_RULES: Final = {"bound", "normalise"}
+_CLIP_RULES: Final = {"bound", "normalise", "bound_layers"}
 
 
 def price(

@@ -16,6 +16,7 @@ from privacy_finetuner.cli import (
     certificate,
     checkpoint,
     config,
+    datasets,
     demo,
     evaluate,
     explain,
@@ -33,6 +34,7 @@ from privacy_finetuner.cli import (
     reveal,
     scan,
     search,
+    security,
     serve,
     train,
     worker,
@@ -74,6 +76,8 @@ app.command(rich_help_panel=_SERVICE, epilog=login.LOGIN_EPILOG)(login.login)
 app.command(rich_help_panel=_SERVICE, epilog=login.LOGOUT_EPILOG)(login.logout)
 app.command(rich_help_panel=_SERVICE, epilog=mcp.EPILOG)(mcp.mcp)
 app.add_typer(jobs.app, name="jobs", rich_help_panel=_SERVICE)
+app.add_typer(datasets.app, name="datasets", rich_help_panel=_SERVICE)
+app.add_typer(security.app, name="security", rich_help_panel=_SERVICE)
 app.add_typer(gateway.app, name="gateway", rich_help_panel=_REDACTION)
 app.add_typer(accountant.app, name="accountant", rich_help_panel=_EXPLAIN)
 app.add_typer(budget.app, name="budget", rich_help_panel=_EXPLAIN)

@@ -1,8 +1,9 @@
-"""`privacy-finetuner budget verify|export|anchor|repair`: is the ledger still what was written?"""
+"""`budget verify|export|anchor|repair|reset-clock`: is the ledger still what was written?"""
 
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
@@ -12,7 +13,7 @@ from privacy_core.errors import InvalidParameter
 from privacy_finetuner.cli import output
 from privacy_finetuner.cli.ledgers import LEDGER_VARIABLE, By, Ledger, Reason, opened
 from privacy_finetuner.cli.options import Json
-from privacy_runtime.budget_store import AnchorFile, HeadKey, verify_export
+from privacy_runtime.budget_store import AnchorFile, HeadKey, Signature, verify_export
 from privacy_runtime.world import SystemEntropy
 
 app = typer.Typer()
@@ -115,6 +116,24 @@ def repair(*, by: By, reason: Reason, ledger: Ledger, as_json: Json = False) -> 
     output.deliver(
         {**asdict(head), "repaired_by": by}, f"repaired; head {head.hash}", as_json=as_json
     )
+
+
+@app.command(
+    "reset-clock",
+    epilog="Example: privacy-finetuner budget reset-clock --by 'A. Officer' --reason 'a clock ran "
+    "ahead' --ledger ledger.db",
+)
+def reset_clock(*, by: By, reason: Reason, ledger: Ledger, as_json: Json = False) -> None:
+    """Accept the present time, after a clock that had run ahead was put right. Refills nothing.
+
+    Until then a ledger whose newest entry lies in the future reserves nothing.
+    """
+    with output.failures_reported(as_json), opened(ledger) as store:
+        key = f"clock:{SystemEntropy().token_bytes(8).hex()}"
+        entry = store.reset_clock(key, signature=Signature(person=by, reason=reason))
+    at = datetime.fromtimestamp(entry.at_us / 1e6, UTC).isoformat(timespec="seconds")
+    document = {"key": key, "at": at, "by": by}
+    output.deliver(document, f"the ledger's time is {at} from now on", as_json=as_json)
 
 
 def _anchor(path: Path | None, signing_key: Path | None) -> AnchorFile | None:

@@ -19,6 +19,7 @@ from privacy_finetuner.cli.worker import DEFAULT_HOME, command
 from privacy_finetuner.environment import EnvironmentConfig
 from privacy_finetuner.service import Deployment, PlainHttpRefused, Service
 from privacy_finetuner.service.telemetry import observed
+from privacy_runtime import logs
 from privacy_runtime.identity import AccountConflict, bootstrap_admin
 from privacy_runtime.listening import bracketed, is_anywhere, is_loopback, stoppable
 from privacy_runtime.metrics import Metrics
@@ -129,15 +130,17 @@ def serve(  # noqa: PLR0913 -- one parameter an option
         )
         if settled.environment == "production" and not behind_tls_proxy:
             network.require_private()
-        metrics = Metrics(version=__version__)
-        closing.enter_context(observed(settled, metrics=metrics))
+        metrics, audited = Metrics(version=__version__), logs.Audited()
+        closing.enter_context(observed(settled, metrics=metrics, audited=audited))
         deployment = Deployment(
             datasets=tuple(path.absolute() for path in allow_data or ()),
             models=tuple(path.absolute() for path in allow_models or ()),
             hub_models=frozenset(allow_hub or ()),
         )
         service = closing.enter_context(
-            Service.open(settled, home=home, deployment=deployment, metrics=metrics)
+            Service.open(
+                settled, home=home, deployment=deployment, metrics=metrics, audited=audited
+            )
         )
         first = _first_login(service, is_shown=as_json or stdout.isatty())
         document = {"address": network.address, "home": str(service.home), **first}
@@ -229,9 +232,18 @@ def _serve(service: Service, network: Network, words: list[str], workers: int) -
     from privacy_finetuner.jobs.pool import WorkerPool  # noqa: PLC0415
     from privacy_runtime.http.server import serve as run  # noqa: PLC0415
 
-    pool = WorkerPool(words, workers, clock=service.clock)
+    pool = WorkerPool(words, _bounded(service, workers), clock=service.clock)
     app = create_app(service, policy=network.policy(), pool=pool)
     run(app, network.options())
+
+
+def _bounded(service: Service, workers: int) -> int:
+    """How many workers to begin with: within the policy, where workers follow the queue."""
+    scaling = service.config.scaling
+    if not workers or not scaling.enable_auto_scaling:
+        return workers
+    policy = scaling.scaling_policy
+    return max(policy.min_nodes, min(workers, policy.max_nodes), 1)
 
 
 def _first_login(service: Service, *, is_shown: bool) -> dict[str, Any]:

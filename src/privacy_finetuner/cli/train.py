@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 from rich.console import Console
 
+from pipeline_guard.heartbeat import dump_stacks_on_signal
 from privacy_core.guarantee import NeighbouringRelation, PrivacyUnit
 from privacy_finetuner.cli import output, train_config, train_remote, train_views
 from privacy_finetuner.cli.options import (
@@ -248,6 +249,14 @@ def train(  # noqa: PLR0913 -- one parameter an option
         float | None,
         typer.Option(help="Memory that training may hold, in 10^9 bytes.", rich_help_panel=FILES),
     ] = None,
+    dump_stacks: Annotated[
+        bool,
+        typer.Option(
+            "--dump-stacks",
+            help="At each SIGUSR1, write where the threads are into stacks.txt of --output.",
+            rich_help_panel=FILES,
+        ),
+    ] = False,
     ledger: Ledger = None,
     account: Account = None,
     quota: Quota = None,
@@ -340,6 +349,9 @@ def train(  # noqa: PLR0913 -- one parameter an option
                 "Plan (nothing was started or spent)", train_views.rows_of(document)
             )
         else:
+            if dump_stacks:
+                request.output.mkdir(parents=True, exist_ok=True)
+                dump_stacks_on_signal(request.output)
             result = _run(settings, console)
             train_views.say_counts(console, result)
             document = train_views.result_document(settings, result)

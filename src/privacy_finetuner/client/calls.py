@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, TypeAlias
 from urllib.parse import quote
 
@@ -25,6 +26,7 @@ class Call:
         path: below the address of the service.
         query: `None` values are left out.
         body: sent as JSON.
+        file: sent as it is, instead of a body.
         key: idempotency key: the service does a request with it once, however often it arrives.
         anonymous: sent without credentials.
         is_question: changes nothing, although it is a POST: its body is too large, or too private,
@@ -35,6 +37,7 @@ class Call:
     path: str
     query: Mapping[str, Any] = field(default_factory=dict)
     body: Json | None = None
+    file: Path | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     key: str | None = None
     anonymous: bool = False

@@ -20,11 +20,13 @@ from privacy_finetuner.dashboard import (
     budgets,
     certificates,
     compliance,
+    datasets,
     frontier,
     jobs,
     operations,
     overview,
     people,
+    router,
     sign_in,
 )
 from privacy_finetuner.dashboard.pages import Pages
@@ -34,8 +36,8 @@ from privacy_runtime.http import Access, ErrorTable
 
 _FOREVER: Final = "public, max-age=31536000, immutable"
 _SECTIONS: Final = (
-    overview, jobs, frontier, budgets, audits, certificates, operations, compliance, people,
-    sign_in,
+    overview, jobs, datasets, frontier, budgets, audits, certificates, operations, router,
+    compliance, people, sign_in,
 )  # fmt: skip
 
 

@@ -34,6 +34,7 @@ _GROUPS: Final = (
         marked("Training"),
         (
             Place("/jobs", marked("Jobs"), "jobs", Scope.JOBS_READ),
+            Place("/datasets", marked("Data sets"), "datasets", Scope.DATASETS_READ),
             Place("/frontier", marked("Frontier"), "frontier", Scope.RESULTS_READ),
         ),
     ),

@@ -28,10 +28,6 @@ _PREFIXES: Final = (
     ("budget", marked("Budgets")),
     ("alert", marked("Alerts")),
 )
-_PARTS: Final = (
-    ("federated_dp_llm.routing", marked("Router of queries over several nodes")),
-    ("pipeline_guard", marked("Guard of the pipeline")),
-)
 
 
 def register(pages: Pages) -> None:
@@ -39,7 +35,6 @@ def register(pages: Pages) -> None:
     pages.get("/alerts", _alerts, Scope.SECURITY_READ)
     pages.post("/alerts/{alert}", _acknowledge, Scope.SECURITY_ACT)
     pages.get("/workers", _workers, Scope.SCALING_READ)
-    pages.get("/parts", _parts, Scope.SCALING_READ)
     pages.get("/trail", _trail, Scope.AUDIT_READ)
 
 
@@ -97,10 +92,6 @@ def _own_job(asked: Asked, worker: WorkerRow) -> Job | None:
         return asked.service.jobs.get(worker.job, tenant=asked.tenant)
     except UnknownJob:
         return None
-
-
-def _parts(asked: Asked) -> Response:
-    return asked.show("parts.html", parts=[(name, is_installed(module)) for module, name in _PARTS])
 
 
 def is_installed(module: str) -> bool:

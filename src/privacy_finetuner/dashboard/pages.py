@@ -84,7 +84,7 @@ class Pages:
     """
 
     def __init__(self, service: Service, access: Access, errors: ErrorTable) -> None:
-        self._service, self.access, self._errors = service, access, errors
+        self.service, self.access, self._errors = service, access, errors
         self.routes: list[Route] = []
         self.scopes: dict[tuple[str, str], Scope | None] = {}
 
@@ -108,7 +108,10 @@ class Pages:
 
     def _add(self, method: str, path: str, act: Act, scope: Scope | None) -> None:
         async def endpoint(request: Request) -> Response:
-            return await act(await self._asked(request, scope))
+            try:
+                return await act(await self._asked(request, scope))
+            finally:
+                await request.close()  # the files of a form
 
         self.scopes[method, path] = scope
         name = f"page {method} {path}"
@@ -129,10 +132,12 @@ class Pages:
             principal = await self.access.authenticate(request)
             require(principal, scope, tenant=principal.tenant)
         form: Mapping[str, str] = {}
+        files: Mapping[str, UploadFile] = {}
         if request.method == "POST":
-            sent = await request.form()
+            sent = await request.form(max_files=1)
             form = {k: v for k, v in sent.items() if not isinstance(v, UploadFile)}
-        return self._about(request, principal, form)
+            files = {k: v for k, v in sent.items() if isinstance(v, UploadFile)}
+        return self._about(request, principal, form, files)
 
     async def _visitor(self, request: Request) -> Principal | None:
         """Who asks; `None` where nobody is signed in, or the session is over."""
@@ -142,7 +147,11 @@ class Pages:
             return None
 
     def _about(
-        self, request: Request, principal: Principal | None, form: Mapping[str, str] | None = None
+        self,
+        request: Request,
+        principal: Principal | None,
+        form: Mapping[str, str] | None = None,
+        files: Mapping[str, UploadFile] | None = None,
     ) -> Asked:
         try:
             token = self.access.csrf_token(request)
@@ -150,12 +159,13 @@ class Pages:
             token = ""
         return Asked(
             request=request,
-            service=self._service,
+            service=self.service,
             principal=principal,
-            language=language_of(request, self._service),
+            language=language_of(request, self.service),
             csrf=token,
             request_id=visit_of(request).request_id,
             form=form or {},
+            files=files or {},
         )
 
     def _guarded(self, endpoint: Endpoint) -> Endpoint:

@@ -56,6 +56,7 @@ def register(pages: Pages) -> None:
     pages.post("/preferences", _preferences, None)
     pages.get("/account", _account, Scope.ACCOUNT_SELF)
     pages.act("POST", "/account/sessions", _ending_sessions(access), Scope.ACCOUNT_SELF)
+    pages.act("POST", "/account/sessions/{session}", _ending_one(access), Scope.ACCOUNT_SELF)
     pages.get("/account/second-factor", _enrolment, Scope.ACCOUNT_SELF)
     pages.post("/account/second-factor/begin", _begin, Scope.ACCOUNT_SELF)
     pages.act("POST", "/account/second-factor", _confirming(access), Scope.ACCOUNT_SELF)
@@ -195,7 +196,28 @@ def _preferences(asked: Asked) -> Response:
 
 
 def _account(asked: Asked) -> Response:
-    return asked.show("account.html", needs_code=_needs_code(asked), codes=None, fault="")
+    return _account_shown(asked)
+
+
+def _account_shown(asked: Asked, status: int = 200, fault: str = "") -> Response:
+    return asked.show(
+        "account.html",
+        status,
+        needs_code=_needs_code(asked),
+        codes=None,
+        fault=fault,
+        sessions=asked.service.identity.sessions.own(asked.who),
+    )
+
+
+def _ending_one(access: Access) -> Act:
+    async def end(asked: Asked) -> Response:
+        session = asked.path["session"]
+        await access.run(asked.service.identity.sessions.end_own, asked.who, session)
+        access.forget(session)
+        return asked.see("/account", said="session-ended")
+
+    return end
 
 
 def _needs_code(asked: Asked) -> bool:
@@ -261,9 +283,7 @@ def _renew_codes(asked: Asked) -> Response:
         codes = asked.service.identity.factors.renew_recovery_codes(asked.who)
     except EnrolmentRefused:
         fault = asked.say(marked("There is no second factor that codes could stand in for."))
-        return asked.show(
-            "account.html", 422, needs_code=_needs_code(asked), codes=None, fault=fault
-        )
+        return _account_shown(asked, 422, fault)
     return asked.show("recovery_codes.html", codes=[one.reveal() for one in codes], out=False)
 
 

@@ -21,6 +21,7 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
@@ -62,6 +63,12 @@ SAID: Final[Mapping[str, str]] = {
     "user-changed": marked("The user was changed. Their sessions have ended."),
     "key-revoked": marked("The key was revoked. It opens nothing any more."),
     "alert-closed": marked("The alert was closed."),
+    "session-ended": marked("The session has ended."),
+    "request-answered": marked("It is written down, with your name and the time."),
+    "activity-recorded": marked("The activity is in the record of processing."),
+    "activity-ended": marked("The activity is declared over; it stays in the record."),
+    "dataset-received": marked("The data set is here, and jobs can name it."),
+    "dataset-removed": marked("The data set was deleted."),
     "sessions-ended": marked("Every other session of yours has ended."),
 }
 """What a page says after an act, by the code in its address: no text of the address is shown."""
@@ -78,6 +85,7 @@ class Asked:
     csrf: str
     request_id: str
     form: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, UploadFile] = field(default_factory=dict)
 
     @property
     def who(self) -> Principal:

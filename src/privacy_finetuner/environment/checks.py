@@ -33,6 +33,7 @@ def conflicts(values: Environment) -> Iterator[Conflict]:
     yield from _production(values)
     yield from _passwords(values)
     yield from _bounds(values)
+    yield from _refused(values)
     yield from _halves(values)
 
 
@@ -121,6 +122,7 @@ def _passwords(values: Environment) -> Iterator[Conflict]:
         ("monitoring.grafana.admin_password", values.monitoring.grafana.admin_password),
         ("oidc.client_secret", values.oidc.client_secret),
         ("notify.mail.password", values.notify.mail.password),
+        ("router.key", values.router.key),
     )
     given = [(path, *_credentials(secret)) for path, secret in addresses if secret is not None]
     given += [(path, "", hidden.reveal()) for path, hidden in texts if hidden is not None]
@@ -155,8 +157,19 @@ def _bounds(values: Environment) -> Iterator[Conflict]:
         yield Conflict(paths, "another port")
 
 
+def _refused(values: Environment) -> Iterator[Conflict]:
+    """What this version cannot do, and would rather say than ignore."""
+    if values.privacy.federated.enabled:
+        yield Conflict(
+            ("privacy.federated.enabled",),
+            "false: jobs of this service train in one place. Sites that must not share records "
+            "answer together through the router (federated-dp-llm)",
+        )
+
+
 def _halves(values: Environment) -> Iterator[Conflict]:
     """Half of something that needs its other half."""
+    yield from _neighbours(values)
     oidc, notify, mail = values.oidc, values.notify, values.notify.mail
     needed = {"client_id": oidc.client_id, "organisation": oidc.organisation, "roles": oidc.roles}
     for name, value in needed.items() if oidc.issuer is not None else ():
@@ -180,6 +193,27 @@ def _halves(values: Environment) -> Iterator[Conflict]:
                 "notify.allowed_networks" if text in notify.allowed_networks else "service.proxies"
             )
             yield Conflict((path,), "addresses and networks such as 10.0.0.0/8, without host bits")
+
+
+def _neighbours(values: Environment) -> Iterator[Conflict]:
+    """Halves of what stands beside the service."""
+    intake, router, law = values.intake, values.router, values.compliance
+    if intake.stream is not None and values.redis.url is None:
+        yield Conflict(("redis.url", "intake.stream"), "where the stream is")
+    if intake.stream is not None and intake.user is None:
+        yield Conflict(("intake.user", "intake.stream"), "in whose name jobs are started")
+    if router.url is not None and router.key is None:
+        yield Conflict(
+            ("router.key", "router.url"), "a key of the router: it shows nothing without"
+        )
+    if router.url is not None and values.environment not in ("development", "testing"):
+        here = urlsplit(router.url.reveal())
+        is_here = here.hostname in ("localhost", "127.0.0.1", "::1")
+        if here.scheme != "https" and not is_here:
+            yield Conflict(("router.url", "environment"), "https: a key is sent there")
+    if law.auto_remediation and not law.enable_real_time_monitoring:
+        paths = ("compliance.enable_real_time_monitoring", "compliance.auto_remediation")
+        yield Conflict(paths, "true: what is not watched cannot be put right")
 
 
 def _is_network(text: str) -> bool:

@@ -36,7 +36,9 @@ _FOLDER: Final = Text(r"/[^\x00-\x1f]*", "a folder, from the root")
 _HUB: Final = Text(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", "a name of a hub, org/model")
 _MAILBOX: Final = Text(r"[^\s@<>,;]+@[A-Za-z0-9.-]+", "an e-mail address")
 _WORDS: Final = Text(r"[^\x00-\x1f]+", "a text of one line")
-EVENTS: Final = ("training_complete", "job_failed", "privacy_budget_warning", "security_alert")
+EVENTS: Final = (
+    "training_complete", "job_failed", "privacy_budget_warning", "security_alert", "compliance_due",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,14 @@ class Front:
         tuple[str, ...],
         Key("Models that may be loaded from a hub, by name.", Several(_HUB), "", _JOBS),
     ] = ()
+    upload_most_mib: Annotated[
+        int,
+        Key("The largest data set that may be sent; 0 takes none.", Whole(0, 4096), "MiB", _JOBS),
+    ] = 64
+    uploads_most_mib: Annotated[
+        int,
+        Key("What one organisation may have sent in all.", Whole(0, 10_000_000), "MiB", _JOBS),
+    ] = 1024
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from typing import Annotated, Final
 
 from privacy_finetuner.domains import GRAD_NORM_LEAST
 from privacy_finetuner.environment.deployment import Front, Notify, Oidc, Tracing
+from privacy_finetuner.environment.neighbours import Intake, Passwords, Retention, Router
 from privacy_runtime.secret import Secret
 from privacy_runtime.settings.domains import (
     Address,
@@ -34,9 +35,12 @@ _LOGS: Final = "logs of serve and worker"
 _METRICS: Final = "the metrics port of serve"
 _ALERTS: Final = "security alerts"
 _WARNINGS: Final = "budget warnings and security alerts"
-_WORKERS: Final = "the bounds of manual scaling"
+_WORKERS: Final = "the bounds of scaling, by hand and by itself"
+_FITTING: Final = "the workers of serve, which follow the queue"
 _REGISTER: Final = "the record of processing activities"
 _PAGES: Final = "the pages"
+_VIGIL: Final = "the watch of deadlines and retention"
+_REFUSED: Final = "the checks of this configuration, which refuse federated training"
 
 ENVIRONMENTS: Final = ("development", "testing", "staging", "production")
 THREATS: Final = (
@@ -104,12 +108,16 @@ class Redis:
 class Federated:
     """Training across several sites."""
 
-    enabled: Annotated[bool, Key("Whether sites train together.", Flag())] = False
+    enabled: Annotated[
+        bool, Key("Whether sites train together; refused here.", Flag(), "", _REFUSED)
+    ] = False
     aggregation_method: Annotated[
-        str, Key("How the updates of sites are added up.", Choice(("secure_sum",)))
+        str,
+        Key("How the updates of sites are added up.", Choice(("secure_sum",)), "", _REFUSED),
     ] = "secure_sum"
     min_clients: Annotated[
-        int, Key("The fewest sites that a round may have.", Whole(2, 1_000_000), "sites")
+        int,
+        Key("The fewest sites that a round may have.", Whole(2, 1_000_000), "sites", _REFUSED),
     ] = 5
 
 
@@ -190,42 +198,50 @@ class Security:
 
 @dataclass(frozen=True, slots=True)
 class ScaleUp:
-    """Above which load nodes are added."""
+    """Above which load workers are added while jobs wait."""
 
-    cpu_utilization: Annotated[float, Key("Load of the processors.", _PERCENT, "percent")] = 70.0
-    gpu_utilization: Annotated[float, Key("Load of the accelerators.", _PERCENT, "percent")] = 75.0
+    cpu_utilization: Annotated[
+        float, Key("Load of a worker, of one processor.", _PERCENT, "percent", _FITTING)
+    ] = 70.0
+    gpu_utilization: Annotated[
+        float, Key("Load of the accelerators.", _PERCENT, "percent", _FITTING)
+    ] = 75.0
 
 
 @dataclass(frozen=True, slots=True)
 class ScaleDown:
-    """Below which load nodes are given back."""
+    """Below which load free workers are given back."""
 
-    cpu_utilization: Annotated[float, Key("Load of the processors.", _PERCENT, "percent")] = 30.0
-    gpu_utilization: Annotated[float, Key("Load of the accelerators.", _PERCENT, "percent")] = 25.0
+    cpu_utilization: Annotated[
+        float, Key("Load of a worker, of one processor.", _PERCENT, "percent", _FITTING)
+    ] = 30.0
+    gpu_utilization: Annotated[
+        float, Key("Load of the accelerators.", _PERCENT, "percent", _FITTING)
+    ] = 25.0
 
 
 @dataclass(frozen=True, slots=True)
 class ScalingPolicy:
     """How many nodes, and when."""
 
-    min_nodes: Annotated[int, Key("The fewest nodes.", Whole(0, 10_000), "nodes", _WORKERS)] = 1
-    max_nodes: Annotated[int, Key("The most nodes.", Whole(1, 10_000), "nodes", _WORKERS)] = 20
+    min_nodes: Annotated[int, Key("The fewest workers.", Whole(0, 256), "nodes", _WORKERS)] = 1
+    max_nodes: Annotated[int, Key("The most workers.", Whole(1, 256), "nodes", _WORKERS)] = 20
     scale_up_threshold: ScaleUp = ScaleUp()
     scale_down_threshold: ScaleDown = ScaleDown()
 
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """Nodes that come and go with the load."""
+    """Workers of a server, its nodes, that come and go with the queue."""
 
-    enable_auto_scaling: Annotated[bool, Key("Whether nodes are added and given back.", Flag())] = (
-        False
-    )
+    enable_auto_scaling: Annotated[
+        bool, Key("Whether workers are added and given back by themselves.", Flag(), "", _FITTING)
+    ] = False
     monitoring_interval: Annotated[
-        float, Key("The time between two looks.", _SECONDS, "seconds")
+        float, Key("The time between two looks.", _SECONDS, "seconds", _FITTING)
     ] = 60.0
     enable_cost_optimization: Annotated[
-        bool, Key("Whether cheaper nodes are preferred.", Flag())
+        bool, Key("Whether fewer workers count for more than shorter waits.", Flag(), "", _FITTING)
     ] = False
     scaling_policy: ScalingPolicy = ScalingPolicy()
 
@@ -238,10 +254,12 @@ class Compliance:
         tuple[str, ...], Key("Where the people in the data live.", Several(_REGION), "", _REGISTER)
     ] = ()
     enable_real_time_monitoring: Annotated[
-        bool, Key("Whether rules are checked while the service runs.", Flag())
+        bool,
+        Key("Whether deadlines and retention are watched, and announced.", Flag(), "", _VIGIL),
     ] = False
     auto_remediation: Annotated[
-        bool, Key("Whether what breaks a rule is undone without asking.", Flag())
+        bool,
+        Key("Whether records whose time is over are set aside, reversibly.", Flag(), "", _VIGIL),
     ] = False
     frameworks: Annotated[
         tuple[str, ...],
@@ -362,3 +380,7 @@ class Environment:
     oidc: Oidc = Oidc()  # noqa: RUF009  it is frozen, like those above
     tracing: Tracing = Tracing()  # noqa: RUF009  it is frozen, like those above
     notify: Notify = Notify()  # noqa: RUF009  it is frozen, like those above
+    intake: Intake = Intake()  # noqa: RUF009  it is frozen, like those above
+    router: Router = Router()  # noqa: RUF009  it is frozen, like those above
+    passwords: Passwords = Passwords()  # noqa: RUF009  it is frozen, like those above
+    retention: Retention = Retention()  # noqa: RUF009  it is frozen, like those above

@@ -15,7 +15,7 @@ from typing import Any, Final
 from privacy_finetuner.jobs import lines
 from privacy_finetuner.jobs.errors import JobStoreUnavailable, LeaseLost
 from privacy_finetuner.jobs.leases import Claim, Leases, Line
-from privacy_finetuner.jobs.lines import End, Garbled
+from privacy_finetuner.jobs.lines import SAVED, End, Garbled
 from privacy_finetuner.jobs.model import EventKind
 from privacy_finetuner.jobs.process import Child
 from privacy_finetuner.jobs.verdicts import Outcome
@@ -57,6 +57,7 @@ class Attempt:
     is_cancelled: bool = False
     is_stopping: bool = False
     _deadline_s: float | None = None
+    _saved_step: int | None = None
     _renewed_s: float = 0.0
     _stored_s: float = 0.0
     _other_s: float = 0.0
@@ -103,6 +104,8 @@ class Attempt:
 
     def _hear(self, kind: EventKind, body: Mapping[str, Any]) -> None:
         if kind is EventKind.STEP:
+            self._see_saved(body.get(SAVED))
+            body = {name: value for name, value in body.items() if name != SAVED}
             self.figures |= {name: body[name] for name in _FIGURES if name in body}
         elif kind is EventKind.EPOCH:
             metrics = {name: body[name] for name in _METRICS if body.get(name) is not None}
@@ -111,6 +114,17 @@ class Attempt:
         if len(self.story) > _WAITING_MOST:  # the database is away: steps can be spared
             steps = [n for n, (each, _) in enumerate(self.story) if each is EventKind.STEP]
             del self.story[steps[0] if steps else 0]
+
+    def _see_saved(self, step: Any) -> None:
+        """A checkpoint newer than this attempt found is progress: earlier accidents count no more.
+
+        A job that gets further between accidents ends; one that does not fails after some.
+        """
+        if not isinstance(step, int):
+            return
+        if self._saved_step is not None and step > self._saved_step:
+            self.figures["losses"] = 0
+        self._saved_step = max(step, self._saved_step or 0)
 
     def _keep(self) -> None:
         """Store the story, renew the lease, look for a cancellation; each when it is time."""

@@ -23,6 +23,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from pipeline_guard.heartbeat import dump_stacks_on_signal
 from privacy_core.errors import BudgetExhausted, PrivacyError
 from privacy_finetuner.jobs import lines
 from privacy_finetuner.jobs.errors import FolderBusy
@@ -56,6 +57,7 @@ _PASSING: Final = frozenset(
         "folder_busy",
         "run_record_locked",
         "checkpoint_not_written",
+        "clock_went_back",
         "write_failed",
     }
 )
@@ -102,6 +104,10 @@ def main(*, clock: Clock | None = None, entropy: Entropy | None = None) -> int:
     ).start()
     addresses = (task.ledger, None if task.telemetry is None else task.telemetry.endpoint)
     with observed(task.telemetry, secrets=[Secret(each) for each in addresses if each]):
+        try:
+            dump_stacks_on_signal(Path(task.folder))  # SIGUSR1, for whoever sees it hang
+        except OSError as error:
+            _log.warning("stacks cannot be written on a signal", errno=error.errno)
         with tracing.span("job.train", job_id=task.job):
             _log.info("training begins", job_id=task.job)
             end = _ended(task, story, clock or SystemClock(), entropy or SystemEntropy())
@@ -244,6 +250,8 @@ def _handed_over(
             made = certificate_issue.issue(folder, key, now=now, entropy=entropy)
             write_atomic(folder / CERTIFICATE_FILE, made.content)
         except PrivacyError as error:
+            if error.code in _PASSING or _disk_trouble(error) is not None:
+                raise  # the run is finished: another attempt only hands over
             end = End(
                 how=lines.FAILED,
                 code="not_certified",

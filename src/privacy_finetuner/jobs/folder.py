@@ -6,6 +6,7 @@ file                    is
 `.job.lock`             locked by whoever works here: the child that trains, or who settles
 `job.log`               what the child wrote to standard error; for the operator. It may quote
                         anything, so it is no artefact and never enters the database
+`stacks.txt`            where the child's threads were at each SIGUSR1; no values
 `run.jsonl`             the run record; see `training.run_record`
 `checkpoint-*`, `.*`    for resuming; no artefacts
 ======================  ===========================================================================

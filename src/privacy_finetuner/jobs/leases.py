@@ -24,7 +24,8 @@ from privacy_finetuner.jobs.schema import JOBS, TURNS, WORKERS
 from privacy_finetuner.jobs.store import Store, Work, dumps, job_of, to_us
 
 ATTEMPTS_MOST: Final = 3
-"""How many attempts of a job may end in an accident (a dead worker, a killed process)."""
+"""How many attempts in a row may end in an accident (a dead worker, a killed process); one that
+gets as far as a newer checkpoint begins the count again."""
 DELAY_MOST_S: Final = 3600.0
 """A job that waits longer was given back by a worker whose clock was ahead: it may be taken."""
 WORKER_LOST: Final = "worker_lost"
@@ -360,8 +361,8 @@ class Leases:
         return Ending(
             state=JobState.FAILED,
             code=row.last_code,
-            message=f"{row.losses} attempts ended in an accident, which is the most; the last one: "
-            f"{row.last_error}",
+            message=f"{row.losses} attempts ended in an accident with no checkpoint in between, "
+            f"which is the most; the last one: {row.last_error}",
         )
 
 

@@ -19,6 +19,8 @@ from privacy_finetuner.jobs.telemetry import Telemetry, read
 
 LINE_BYTES_MOST: Final = 1 << 20
 END: Final = "end"
+SAVED: Final = "saved_step"
+"""Of a step's body, for the worker alone: the step of the newest checkpoint in the folder."""
 DONE: Final = "done"
 STOPPED: Final = "stopped"
 FAILED: Final = "failed"

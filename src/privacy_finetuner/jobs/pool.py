@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import subprocess
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Self
@@ -95,6 +95,13 @@ class WorkerPool:
         return self._wanted
 
     @property
+    def processes(self) -> list[int]:
+        """The process numbers of the workers that run and were not asked to go."""
+        with self._lock:
+            here = [place.process for place in self._places]
+            return [process.pid for process in here if process is not None and _lives(process)]
+
+    @property
     def state(self) -> PoolState:
         """How many workers are wanted, and how many are there."""
         with self._lock:
@@ -108,14 +115,19 @@ class WorkerPool:
             self._thread.start()
         return self
 
-    def resize(self, count: int) -> None:
+    def resize(self, count: int, *, spare: Collection[int] = ()) -> None:
         """Have so many workers from now on. Those that are too many give their jobs back.
+
+        Args:
+            count: how many.
+            spare: process numbers of workers that go last.
 
         Raises:
             InvalidParameter: `count` is out of range; nothing was changed.
         """
         with self._lock:
             self._wanted = _counted(count)
+            self._places.sort(key=lambda place: not _is_among(place.process, spare))
 
     def stop(self) -> None:
         """Stop all workers in order and wait for them; one that takes too long is killed."""
@@ -210,6 +222,10 @@ def _counted(count: int) -> int:
 
 def _lives(process: subprocess.Popen[bytes] | None) -> bool:
     return process is not None and process.poll() is None
+
+
+def _is_among(process: subprocess.Popen[bytes] | None, numbers: Collection[int]) -> bool:
+    return process is not None and process.pid in numbers
 
 
 def _close(process: subprocess.Popen[bytes]) -> None:

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from privacy_finetuner.jobs.lines import SAVED
 from privacy_finetuner.jobs.model import EventKind
 from privacy_finetuner.training import run_record
 from privacy_finetuner.training.plan import DPTrainingPlan
@@ -74,7 +75,8 @@ class Progress:
         self._epochs_told += len(epochs)
         self._scored = max([self._scored, *(each["step"] for each in scores)])
         if is_due or epochs or scores:
-            self._tell(EventKind.STEP, self._step_body(step, now_s))
+            body = {**self._step_body(step, now_s), SAVED: _saved_steps(self._folder)}
+            self._tell(EventKind.STEP, body)
             spent_s = self._clock.monotonic_s() - now_s
             self._next_s = now_s + max(PACE_S, spent_s / _PRICING_SHARE)
 
@@ -103,6 +105,12 @@ class Progress:
                 raise AssertionError
             self._plan = DPTrainingPlan.from_json(dict(state.plan))
         return self._plan
+
+
+def _saved_steps(folder: Path) -> int:
+    """The step of the newest checkpoint; 0: there is none. Names only, no file is read."""
+    numbers = (path.name.partition("-")[2] for path in folder.glob("checkpoint-*"))
+    return max((int(number) for number in numbers if number.isdecimal()), default=0)
 
 
 def epoch_body(epoch: EpochRecord) -> dict[str, Any]:

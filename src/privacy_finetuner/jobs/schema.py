@@ -63,7 +63,7 @@ JOBS: Final = sa.Table(
     _count("finished_us", null=True),
     _count("not_before_us"),  # waiting for another attempt
     sa.Column("attempts", sa.Integer, nullable=False),
-    sa.Column("losses", sa.Integer, nullable=False),  # attempts that ended in an accident
+    sa.Column("losses", sa.Integer, nullable=False),  # accidents since a checkpoint
     _text("last_code", null=True),  # of the newest accident, with its sentence
     _text("last_error", null=True),
     _text("ending", null=True),  # decided, and the ledger not settled yet

@@ -24,11 +24,15 @@ from __future__ import annotations
 
 import signal
 from dataclasses import dataclass
+from typing import Final
 
 from privacy_finetuner.jobs import lines
 from privacy_finetuner.jobs.leases import Ending
 from privacy_finetuner.jobs.lines import End, Garbled
 from privacy_finetuner.jobs.model import JobState
+
+_NO_ACCIDENTS: Final = frozenset({"folder_busy", "clock_went_back"})
+"""Refusals that no attempt can help: another process is there, or a clock or a person must act."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,8 +98,7 @@ def verdict(outcome: Outcome) -> Ending | Again:
 def _failed(end: End) -> Ending | Again:
     code, message = end.code or "internal_error", end.message or "no reason was given"
     if end.may_pass:
-        is_busy = code == "folder_busy"  # another process is there: no fault of this job
-        return Again(code=code, message=message, is_accident=not is_busy)
+        return Again(code=code, message=message, is_accident=code not in _NO_ACCIDENTS)
     return Ending(state=JobState.FAILED, code=code, message=message)
 
 

@@ -3,6 +3,7 @@
 OperationsError
 +-- UnknownAlert           there is no such alert in this organisation
 +-- AlertClosed            it was acknowledged or resolved before
++-- NotRestrained          the user is not restrained in this organisation
 +-- UnknownSource          no file of this digest is set aside
 +-- SourceSetAside         a file of records is set aside; nothing was started
 +-- PrivateFigure          a figure was computed from records and never released; nothing was judged
@@ -49,6 +50,19 @@ class AlertClosed(OperationsError):
 
     def __str__(self) -> str:
         return f"{self.alert} is {self.status} already; nothing was changed"
+
+
+class NotRestrained(OperationsError, KeyError):
+    """The user may ask as much as anybody, or is none of this organisation."""
+
+    code: ClassVar[str] = "not_found"
+
+    def __init__(self, subject: str) -> None:
+        super().__init__(subject)
+        self.subject = subject
+
+    def __str__(self) -> str:
+        return f"{self.subject} is not restrained; nothing was changed"
 
 
 class UnknownSource(OperationsError, KeyError):

@@ -32,6 +32,7 @@ from privacy_finetuner.operations.alerts import (
 )
 from privacy_finetuner.operations.errors import AlertClosed, UnknownAlert
 from privacy_finetuner.operations.rules import judged
+from privacy_finetuner.operations.run_rules import judged_run
 from privacy_finetuner.operations.trail import STREAM, AuditTrail, body_of
 from privacy_finetuner.operations.watch import Watch, Watched
 from privacy_runtime.journal import REPAIRED, Change, Draft, Entry, Head, Journal, View
@@ -167,6 +168,8 @@ class Monitor:
             self._collect(now)
             for tenant in sorted(self._trail.organisations):
                 found = judged(self._facts(tenant, now, chains))
+                for run in self._watched.released_runs(tenant):
+                    found += judged_run(run)
                 self._keep(tenant, [each for each in found if self._watch.wants(each)], now)
             self.last_scan = now
 

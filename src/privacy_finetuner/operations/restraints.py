@@ -6,9 +6,12 @@ processes wrote comes in with `refresh`, which the monitoring loop calls.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from privacy_finetuner.operations.errors import NotRestrained
 from privacy_runtime.journal import REPAIRED, Change, Draft, Journal, View
 from privacy_runtime.world import Clock
 
@@ -17,6 +20,16 @@ LABEL: Final = "restraints-1"
 MOST: Final = 6
 """Requests in a minute of somebody who is restrained: enough for a person to ask why."""
 LASTS: Final = timedelta(minutes=30)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restraint:
+    """A user who may ask less for now, until when, and who said so and why."""
+
+    subject: str
+    until: datetime
+    by: str
+    reason: str
 
 
 class Restraints:
@@ -48,11 +61,25 @@ class Restraints:
         return until
 
     def lift(self, tenant: str, subject: str, *, by: str, reason: str) -> None:
-        """End a restraint early."""
+        """End a restraint early; also one that another process wrote.
+
+        Raises:
+            NotRestrained: the user is not restrained in this organisation; nothing was changed.
+        """
+        if all(each.subject != subject for each in self.standing(tenant)):
+            raise NotRestrained(subject)
         now = self._clock.now()
         body = {"tenant": tenant, "subject": subject, "until": now.isoformat(), "by": by}
         self._write("restraint.lifted", subject, {**body, "reason": reason})
         self._until.pop(subject, None)
+
+    def standing(self, tenant: str) -> list[Restraint]:
+        """The restraints of an organisation's users that hold now, the last to end first."""
+        self._project()
+        now = self._clock.now()
+        documents = [body for _, body in self._journal.documents(RESTRAINTS)]
+        held = [_restraint(body) for body in documents if body["tenant"] == tenant]
+        return sorted((each for each in held if each.until > now), key=_end, reverse=True)
 
     def refresh(self) -> None:
         """Take in what other processes wrote, and forget what is over."""
@@ -74,6 +101,15 @@ class Restraints:
         if not self._is_projected:
             self._journal.project(RESTRAINTS, LABEL, _fold)
             self._is_projected = True
+
+
+def _restraint(body: Mapping[str, Any]) -> Restraint:
+    until = datetime.fromisoformat(body["until"])
+    return Restraint(subject=body["subject"], until=until, by=body["by"], reason=body["reason"])
+
+
+def _end(restraint: Restraint) -> datetime:
+    return restraint.until
 
 
 def _fold(entries: Any) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from privacy_finetuner.operations.alerts import (
     ThreatType,
 )
 from privacy_finetuner.operations.responses import Responses
+from privacy_finetuner.operations.run_rules import RunFacts
 
 Write = Callable[[str, dict[str, Any]], None]
 """Appends an entry of a type to the audit stream."""
@@ -44,7 +45,7 @@ class Watch:
 
 
 class Watched(Protocol):
-    """What of the service the loop looks at besides the trail; see `api.watching`."""
+    """What of the service the loop looks at besides the trail; see `service.desks`."""
 
     def accounts(self, tenant: str, now: datetime) -> Sequence[AccountFact]:
         """The organisation's accounts."""
@@ -52,6 +53,10 @@ class Watched(Protocol):
 
     def failures(self, tenant: str, since: datetime) -> Sequence[FailureFact]:
         """Its jobs that failed since then."""
+        ...
+
+    def released_runs(self, tenant: str) -> Sequence[RunFacts]:
+        """What its jobs have released."""
         ...
 
     def ledger_chain(self, now: datetime) -> ChainFact:

@@ -63,7 +63,7 @@ def _is_full(error: BaseException | None) -> bool:
     while error is not None:
         if isinstance(error, OSError) and error.errno in _FULL:
             return True
-        if isinstance(error, RuntimeError) and _is_full_said(str(error)):
+        if _is_full_said(str(error)):  # torch's error is a RuntimeError, safetensors' is none
             return True
         error = error.__cause__
     return False

@@ -1,21 +1,20 @@
 """A rehearsal: each fault is injected into a real run, in a process of its own, and measured.
 
 The run trains the shipped sample model on shipped records in a temporary folder, charged to a
-ledger of its own. What is done to it is done for real (`rehearsed_run`); the one thing that is made
-easy is that the disk has room again, and the ledger is back, once the run waits.
+ledger of its own. Two processes load torch, once, and every run is forked from one (`nursery`).
+What is done to it is done for real (`rehearsed_run`); the one thing that is made easy is that the
+disk has room again, and the ledger is back, once the run waits.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Final
 
 from privacy_core.errors import PrivacyError
@@ -23,6 +22,7 @@ from privacy_core.guarantee import Guarantee
 from privacy_finetuner.recovery.errors import RehearsalFailed
 from privacy_finetuner.recovery.failures import FailureType
 from privacy_finetuner.recovery.history import FaultTrial, TestResults
+from privacy_finetuner.recovery.nursery import Nursery
 from privacy_runtime.budget_store import (
     BudgetStore,
     Charge,
@@ -38,7 +38,8 @@ ACCOUNT: Final = ("rehearsal", "sample")
 _SCOPE: Final = protection(*ACCOUNT)
 _GUARANTEE: Final = Guarantee(epsilon=EPSILON, delta=DELTA)
 _SIGNED: Final = Signature("rehearsal", "a ledger that is thrown away")
-_TIMEOUT_S: Final = 300
+_MODULE: Final = "privacy_finetuner.recovery.rehearsed_run"
+_WORDS_MOST: Final = 300
 _STARTS_MOST: Final = 3
 _AT_A_TIME: Final = 2
 
@@ -52,8 +53,7 @@ class _Story:
     recovered_s: float | None = None
     end: dict[str, Any] = field(default_factory=dict)
 
-    def hear(self, line: str) -> None:
-        said = json.loads(line)
+    def hear(self, said: dict[str, Any]) -> None:
         match said.pop("event"):
             case "fault":
                 self.fault_s = self.fault_s or said["at_s"]
@@ -72,25 +72,35 @@ def rehearse(faults: Sequence[FailureType], *, clock: Clock) -> TestResults:
         RehearsalFailed: a process did not begin, or no fault came about in it.
     """
     began_s = clock.monotonic_s()
-    with ThreadPoolExecutor(_AT_A_TIME) as pool:
-        trials = tuple(pool.map(lambda fault: _sandboxed(fault, clock), faults))
+    with ExitStack() as closing:
+        free: SimpleQueue[Nursery] = SimpleQueue()
+        for _ in range(min(_AT_A_TIME, len(faults))):
+            free.put(closing.enter_context(Nursery(_MODULE)))
+        pool = closing.enter_context(ThreadPoolExecutor(_AT_A_TIME))
+        trials = tuple(pool.map(lambda fault: _sandboxed(fault, free, clock), faults))
     return TestResults(trials=trials, duration_s=clock.monotonic_s() - began_s)
 
 
-def _sandboxed(fault: FailureType, clock: Clock) -> FaultTrial:
-    with tempfile.TemporaryDirectory(prefix="rehearsal-") as folder:
-        return _trial(fault, Path(folder), clock)
+def _sandboxed(fault: FailureType, free: SimpleQueue[Nursery], clock: Clock) -> FaultTrial:
+    nursery = free.get()
+    try:
+        with tempfile.TemporaryDirectory(prefix="rehearsal-") as folder:
+            return _trial(fault, Path(folder), nursery, clock)
+    finally:
+        free.put(nursery)
 
 
-def _trial(fault: FailureType, folder: Path, clock: Clock) -> FaultTrial:
-    books = open_books(folder)
+def _trial(fault: FailureType, folder: Path, nursery: Nursery, clock: Clock) -> FaultTrial:
+    books, words = open_books(folder), folder / "words.txt"
     story = _Story()
     for start in range(1, _STARTS_MOST + 1):
-        code, words = _run(fault, folder, story, is_first=start == 1)
+        task = {"fault": fault.value if start == 1 else None, "folder": str(folder)}
+        code = nursery.run(task, words, story.hear)
+        said = words.read_text(errors="replace")[-_WORDS_MOST:]
         if story.fault_s is None:
             raise RehearsalFailed(
                 f"{fault.value} did not come about: the process ended with {code} before it; it "
-                f"said: {words[-300:] or 'nothing'}"
+                f"said: {said or 'nothing'}"
             )
         if code >= 0:
             break
@@ -105,29 +115,8 @@ def _trial(fault: FailureType, folder: Path, clock: Clock) -> FaultTrial:
         recovered_s=_between(story.detected_s, story.recovered_s),
         lost_steps=int(story.end.get("lost_steps", 0)),
         epsilon_difference=difference,
-        note="" if is_whole else note or words[-300:],
+        note="" if is_whole else note or said,
     )
-
-
-def _run(fault: FailureType, folder: Path, story: _Story, *, is_first: bool) -> tuple[int, str]:
-    """One process; returns its exit code and the end of what it said on standard error."""
-    task = {"fault": fault.value if is_first else None, "folder": str(folder)}
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-m", "privacy_finetuner.recovery.rehearsed_run", json.dumps(task)]
-    with tempfile.TemporaryFile("w+") as errors:
-        process = subprocess.Popen(  # noqa: S603 -- our own module
-            command, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=folder, env=environment
-        )
-        try:
-            out, _ = process.communicate(timeout=_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            out, _ = process.communicate()
-        errors.seek(0)
-        words = errors.read()
-    for line in out.splitlines():
-        story.hear(line)
-    return process.returncode, words
 
 
 def open_books(folder: Path) -> Path:

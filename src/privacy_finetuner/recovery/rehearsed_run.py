@@ -1,8 +1,9 @@
-"""The process of a rehearsal: `python -m privacy_finetuner.recovery.rehearsed_run TASK`.
+"""The process of a rehearsal: `python -m privacy_finetuner.recovery.rehearsed_run`.
 
-It trains with a recovery system, does the fault of its task to itself half-way, and tells events on
-standard output, one JSON object a line. The monotonic clock is the machine's, so that the times of
-several processes can be compared.
+It forks a process for each task on its standard input (`nursery`). That one trains with a recovery
+system, does the fault of its task to itself half-way, and tells events on standard output, one JSON
+object a line. The monotonic clock is the machine's, so that the times of several processes can be
+compared.
 
 ==================  ==============================================================================
 fault               what is done
@@ -24,7 +25,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,6 +35,7 @@ from privacy_finetuner.config import PrivacyConfig
 from privacy_finetuner.demo import ASSETS
 from privacy_finetuner.recovery.failures import FailureType
 from privacy_finetuner.recovery.injuries import break_weights, exhaust_memory
+from privacy_finetuner.recovery.nursery import serve, tell
 from privacy_finetuner.recovery.rehearsal import ACCOUNT, DELTA, EPSILON
 from privacy_finetuner.recovery.system import FailureRecoverySystem
 from privacy_finetuner.trainer import PrivateTrainer
@@ -46,9 +48,15 @@ _CLOCK: Final = SystemClock()
 
 
 def main() -> int:
-    """Run the task of the first argument; returns the exit code."""
-    task = json.loads(sys.argv[1])
+    """Run what standard input asks for; returns the exit code."""
+    serve(rehearsed, sys.stdin)
+    return 0
+
+
+def rehearsed(task: Mapping[str, Any]) -> int:
+    """Run one task, `{"fault", "folder"}`, in this process; returns its exit code."""
     folder = Path(task["folder"])
+    os.chdir(folder)
     fault = None if task["fault"] is None else FailureType(task["fault"])
     injury = Injury(fault, folder)
     system = FailureRecoverySystem(str(folder / "points"), pause=injury.pause)
@@ -72,7 +80,7 @@ def main() -> int:
         callbacks=[injury],
         recovery=system,
     )
-    tell("end", lost_steps=system.get_recovery_statistics().lost_steps)
+    _tell("end", lost_steps=system.get_recovery_statistics().lost_steps)
     return 0
 
 
@@ -92,16 +100,16 @@ class Injury(TrainerCallback):  # type: ignore[misc]  # transformers is not chec
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any, **_: Any) -> Any:
         """Tell of the step; do the fault when it is time."""
-        tell("step", step=int(state.global_step))
+        _tell("step", step=int(state.global_step))
         if self._fault is not None and state.global_step == _STEP:
             fault, self._fault = self._fault, None
-            tell("fault")
+            _tell("fault")
             self._do(fault, model)
         return control
 
     def pause(self, seconds: float) -> None:
         """Wait as the recovery asks; what was full has room again, what was away comes back."""
-        tell("detected")
+        _tell("detected")
         self._waits += 1
         _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
@@ -131,9 +139,8 @@ class Injury(TrainerCallback):  # type: ignore[misc]  # transformers is not chec
         _die()
 
 
-def tell(event: str, **figures: int) -> None:
-    """Write one event."""
-    print(json.dumps({"event": event, "at_s": _CLOCK.monotonic_s(), **figures}), flush=True)  # noqa: T201
+def _tell(event: str, **figures: int) -> None:
+    tell(event, at_s=_CLOCK.monotonic_s(), **figures)
 
 
 def _records() -> list[dict[str, Any]]:

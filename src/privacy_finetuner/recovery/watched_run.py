@@ -22,11 +22,11 @@ from privacy_finetuner.recovery.injuries import break_weights, exhaust_memory
 from privacy_finetuner.recovery.rehearsal import ACCOUNT, DELTA, EPSILON
 from privacy_finetuner.trainer import PrivateTrainer
 
-_STEP: Final = 30
-_EPOCHS: Final = 30
+_STEP: Final = 12
+_EPOCHS: Final = 15
 _RECORDS: Final = 64
 _BATCH: Final = 16
-_SAVE_STEPS: Final = 20
+_SAVE_STEPS: Final = 5
 _INJURIES: Final = (Fault.NOT_FINITE, Fault.OUT_OF_MEMORY)
 
 

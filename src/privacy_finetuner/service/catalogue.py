@@ -5,6 +5,7 @@ a name               means
 ===================  ==========================================================================
 `sample:records`     the 2,000 invented notes that ship with this program; `sample:heldout` too
 `sample:model`       the small model that ships with it
+`upload:notes.csv`   what one's own organisation has sent; see `uploads`
 `notes/2026.jsonl`   below the first allowed folder that has it
 `/data/notes.jsonl`  only if it lies below an allowed folder
 `job:job_...`        the model of a finished job of one's own organisation
@@ -30,6 +31,9 @@ from privacy_finetuner.service.errors import UnknownDataset, UnknownModel
 
 SAMPLE: Final = "sample:"
 JOB: Final = "job:"
+UPLOAD: Final = "upload:"
+UPLOADS: Final = "uploads"
+"""The folder, below an organisation's own, of what it has sent."""
 SUFFIXES: Final = (".jsonl", ".json", ".csv", ".txt", ".parquet")
 """Kinds of files that are records; what `training.record_files` reads."""
 _TENANT: Final = re.compile(r"o_[0-9a-f]{32}")
@@ -65,6 +69,7 @@ class Catalogue:
     Args:
         datasets, models: allowed folders; the service's own come first.
         sample: the folder of what ships with the program.
+        uploads: below it, a folder for each organisation has what was sent; None: nothing is taken.
         hub_models: names that may be loaded from a hub, exactly as written.
         finished: from a job's id and an organisation to the folder of its model; None: there is
             none.
@@ -74,6 +79,7 @@ class Catalogue:
     datasets: tuple[Path, ...]
     models: tuple[Path, ...]
     sample: Path
+    uploads: Path | None = None
     hub_models: frozenset[str] = frozenset()
     finished: Callable[[str, str], Path | None] = _none_finished
     require_free: Callable[[str, Path], None] = _all_free
@@ -87,6 +93,9 @@ class Catalogue:
         """
         if name.startswith(SAMPLE):
             path = self._samples().get(name)
+        elif name.startswith(UPLOAD):
+            sent = self.sent(tenant)
+            path = None if sent is None else _below((sent,), name.removeprefix(UPLOAD), tenant)
         else:
             path = _below(self.datasets, name, tenant)
         if path is None or not _is_records(path):
@@ -115,8 +124,24 @@ class Catalogue:
     def known_datasets(self, *, tenant: str) -> list[Entry]:
         """The data sets of an organisation, by name; a thousand at most."""
         found = [_entry(name, path) for name, path in self._samples().items()]
-        found += (_entry(n, p) for n, p in _walk(self.datasets, tenant, _is_record_file))
+        found += self.known_uploads(tenant=tenant)
+        walked = _walk(self.datasets, tenant, _is_record_file)
+        found += (_entry(n, p) for n, p in walked if not n.startswith(f"{tenant}/{UPLOADS}/"))
         return _first(found)
+
+    def sent(self, tenant: str) -> Path | None:
+        """The folder of what an organisation has sent; it need not be there."""
+        if self.uploads is None or _TENANT.fullmatch(tenant) is None:
+            return None
+        return self.uploads / tenant / UPLOADS
+
+    def known_uploads(self, *, tenant: str) -> list[Entry]:
+        """What an organisation has sent, by name."""
+        sent = self.sent(tenant)
+        if sent is None:
+            return []
+        paths = (path for path in _paths(sent, depth=1) if _is_record_file(path))
+        return [_entry(f"{UPLOAD}{path.name}", path) for path in paths if not path.is_symlink()]
 
     def known_models(self, *, tenant: str) -> list[Entry]:
         """The models of an organisation, by name; a thousand at most. Hub names last."""

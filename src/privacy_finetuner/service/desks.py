@@ -38,11 +38,21 @@ from privacy_finetuner.operations.monitoring import Monitor
 from privacy_finetuner.operations.quarantine import Quarantine
 from privacy_finetuner.operations.questions import COUNTED, Questions
 from privacy_finetuner.operations.recent_acts import RecentActs
-from privacy_finetuner.operations.responses import SERVICE, Act, Door, Responses, named
+from privacy_finetuner.operations.responses import (
+    SERVICE,
+    Act,
+    Door,
+    NotPossible,
+    Responses,
+    named,
+)
 from privacy_finetuner.operations.restraints import Restraints
+from privacy_finetuner.operations.run_rules import RunFacts
+from privacy_finetuner.operations.scaling import ScalingDesk
 from privacy_finetuner.operations.trail import AuditTrail
 from privacy_finetuner.operations.trespasses import CROSSED, Trespasses, users_in
 from privacy_finetuner.operations.watch import Watch, Write
+from privacy_finetuner.service.judging import JudgedRuns, Records
 from privacy_finetuner.service.runs import RunNames
 from privacy_runtime.budget_store import LEDGER, BudgetStore, ScopeState
 from privacy_runtime.identity import Identity
@@ -70,6 +80,7 @@ class Desks:
         trespasses: who asks for objects of other organisations.
         restraints: who may ask less for a while.
         quarantine: records that may not be trained on for now.
+        scaling: who changed the number of workers.
         subjects: names data subjects by keyed hash.
     """
 
@@ -86,6 +97,7 @@ class Desks:
     trespasses: Trespasses
     restraints: Restraints
     quarantine: Quarantine
+    scaling: ScalingDesk
 
     @classmethod
     def open(  # noqa: PLR0913  # what the desks stand on, keyword-only
@@ -97,11 +109,12 @@ class Desks:
         identity: Identity,
         config: EnvironmentConfig,
         sealing_keys: RedactionKeys,
+        records: Records,
         clock: Clock,
         entropy: Entropy,
         on_alert: Callable[[Alert], None] | None = None,
     ) -> Self:
-        """Put the desks together. Nothing is read or written."""
+        """Put the desks together. Nothing is read or written. `records`: see `judging`."""
         world: dict[str, Any] = {"clock": clock, "entropy": entropy}
         subjects = Subjects(sealing_keys, entropy)
         verifications = Verifications(journal, subjects, **world)
@@ -140,7 +153,7 @@ class Desks:
             monitor=Monitor(
                 journal,
                 trail,
-                _Watched(journal, ledger, jobs, spending),
+                _Watched(journal, ledger, jobs, spending, JudgedRuns(jobs, records)),
                 clock=clock,
                 budget_threshold=config.monitoring.alerts.privacy_budget_threshold,
                 on_alert=on_alert,
@@ -156,6 +169,12 @@ class Desks:
             trespasses=trespasses,
             restraints=restraints,
             quarantine=quarantine,
+            scaling=ScalingDesk(
+                journal,
+                least=config.scaling.scaling_policy.min_nodes,
+                most=config.scaling.scaling_policy.max_nodes,
+                **world,
+            ),
         )
 
 
@@ -183,7 +202,8 @@ def _cancel(jobs: Jobs) -> Door:
 
     def cancel(alert: Alert) -> str:
         job = named(alert, "job")
-        jobs.cancel(job, tenant=alert.tenant, by=SERVICE)
+        if jobs.cancel(job, tenant=alert.tenant, by=SERVICE).state.is_final:
+            raise NotPossible(f"{job} had ended; what it released stays released")
         return f"{job} ends within seconds; what was charged stays charged"
 
     return cancel
@@ -193,9 +213,15 @@ class _Watched:
     """What the monitor looks at besides the trail."""
 
     def __init__(
-        self, journal: Journal, ledger: BudgetStore, jobs: Jobs, spending: Spending
+        self,
+        journal: Journal,
+        ledger: BudgetStore,
+        jobs: Jobs,
+        spending: Spending,
+        judged: JudgedRuns,
     ) -> None:
         self._journal, self._ledger, self._jobs, self._spending = journal, ledger, jobs, spending
+        self._judged = judged
         self._recent = RecentActs(ledger)
 
     def accounts(self, tenant: str, now: datetime) -> Sequence[AccountFact]:
@@ -227,6 +253,10 @@ class _Watched:
             for job in failed
             if (ended := job.finished_at or job.updated_at) >= since
         ]
+
+    def released_runs(self, tenant: str) -> Sequence[RunFacts]:
+        """What its newest jobs have released."""
+        return self._judged.of(tenant)
 
     def ledger_chain(self, now: datetime) -> ChainFact:
         """Whether the ledger was found damaged by whoever looked last; the walk is an audit's."""

@@ -2,7 +2,11 @@
 
 PrivacyError
 +-- UnknownDataset       no data set of that name may be used here
+|   +-- UnknownUpload    none of that name was sent
 +-- UnknownModel         no model of that name may be used here
++-- UploadRefused        a data set that was sent is not taken: its name, its size, its form
+|   +-- UploadTooLarge   it is larger than may be sent
++-- UploadConflict       another data set of that name is there, or a job uses it
 +-- ServiceMisplaced     the home or the database cannot be used as configured; nothing was opened
 +-- PlainHttpRefused     in production, a password would cross the network unencrypted
 """
@@ -33,6 +37,15 @@ class UnknownDataset(PrivacyError):
         )
 
 
+class UnknownUpload(UnknownDataset):
+    """This organisation has sent no data set of that name."""
+
+    code: ClassVar[str] = "not_found"
+
+    def __str__(self) -> str:
+        return "no data set of that name was sent; nothing was changed"
+
+
 class UnknownModel(PrivacyError):
     """No model of that name may be used here. Nothing was started."""
 
@@ -47,6 +60,38 @@ class UnknownModel(PrivacyError):
             "allowed one, or a hub name that the operator allowed, as GET /api/v1/models lists "
             "them; nothing was started"
         )
+
+
+class UploadRefused(PrivacyError, ValueError):
+    """A data set that was sent is not taken. Nothing of it was kept."""
+
+    code: ClassVar[str] = "upload_refused"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.reason}; nothing was kept"
+
+
+class UploadTooLarge(UploadRefused):
+    """It is larger than may be sent, or than there is room for."""
+
+    code: ClassVar[str] = "upload_too_large"
+
+
+class UploadConflict(PrivacyError):
+    """The data set stays as it is."""
+
+    code: ClassVar[str] = "conflict"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.reason}; nothing was changed"
 
 
 class ServiceMisplaced(PrivacyError):

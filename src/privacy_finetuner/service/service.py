@@ -23,11 +23,13 @@ from privacy_finetuner.service.desks import Desks
 from privacy_finetuner.service.herald import Herald
 from privacy_finetuner.service.homes import Homes
 from privacy_finetuner.service.messages import notify_options
+from privacy_finetuner.service.uploads import MEBIBYTE, Uploads
 from privacy_runtime.budget_store import BudgetStore
 from privacy_runtime.budget_store.homes import home_at
 from privacy_runtime.identity import Identity, IdentityPolicy, TokenPolicy, require_strong_secret
 from privacy_runtime.identity.sealing import Seal
 from privacy_runtime.journal import Journal
+from privacy_runtime.logs import Audited
 from privacy_runtime.metrics import Metrics, table
 from privacy_runtime.notify import Notifier
 from privacy_runtime.pseudonyms import RedactionKeys
@@ -73,8 +75,10 @@ class Service:
         desks: what officers and operators work at: requests, records, alerts.
         notices: signed messages to the outside, through a durable outbox.
         metrics: the figures of this process.
+        audited: lines of its log that go into the audit trail; `None`: it sees none.
         herald: announces and counts what is new in the journal.
         catalogue: which data sets and models a job may name.
+        uploads: takes data sets in.
         signing: where the key is that signs certificates, and the keys that are trusted.
         clock, entropy: the outside world.
     """
@@ -91,8 +95,10 @@ class Service:
     desks: Desks
     notices: Notifier
     metrics: Metrics
+    audited: Audited | None
     herald: Herald
     catalogue: Catalogue
+    uploads: Uploads
     signing: KeyHome
     clock: Clock
     entropy: Entropy
@@ -119,6 +125,7 @@ class Service:
         deployment: Deployment | None = None,
         identity_policy: IdentityPolicy | None = None,
         metrics: Metrics | None = None,
+        audited: Audited | None = None,
     ) -> Self:
         """Open everything below `home`, and make what is missing.
 
@@ -133,6 +140,7 @@ class Service:
             deployment: what the operator allows.
             identity_policy: the numbers of identity; None: the defaults.
             metrics: figures of the process; None: fresh ones.
+            audited: lines of the process's log; None: its log is not shown to it.
 
         Raises:
             WeakSecret: a configured secret is a default, outside development.
@@ -154,7 +162,7 @@ class Service:
             identity = Identity.open(
                 homes.identity.reveal(),
                 journal,
-                policy=identity_policy or IdentityPolicy(tokens=tokens),
+                policy=_with_leaked(identity_policy or IdentityPolicy(tokens=tokens), config),
                 token_keys=homes.token_keys,
                 sealing_keys=sealing,
                 clock=clock,
@@ -188,6 +196,19 @@ class Service:
                 metrics=metrics,
                 config=config,
             )
+            catalogue = catalogue_of(homes, deployment, jobs, journal)
+            desks = Desks.open(
+                journal=journal,
+                ledger=ledger,
+                jobs=jobs,
+                identity=identity,
+                config=config,
+                sealing_keys=sealing,
+                clock=clock,
+                entropy=entropy,
+                on_alert=herald.alert,
+                records=lambda name, tenant: catalogue.dataset(name, tenant=tenant),
+            )
             return cls(
                 homes=homes,
                 config=config,
@@ -200,19 +221,11 @@ class Service:
                 feed=JobFeed(jobs),
                 notices=notices,
                 metrics=metrics,
+                audited=audited,
                 herald=herald,
-                desks=Desks.open(
-                    journal=journal,
-                    ledger=ledger,
-                    jobs=jobs,
-                    identity=identity,
-                    config=config,
-                    sealing_keys=sealing,
-                    clock=clock,
-                    entropy=entropy,
-                    on_alert=herald.alert,
-                ),
-                catalogue=catalogue_of(homes, deployment, jobs, journal),
+                desks=desks,
+                catalogue=catalogue,
+                uploads=uploads_of(config, catalogue, jobs, desks, clock=clock, entropy=entropy),
                 signing=KeyHome(homes.root),
                 clock=clock,
                 entropy=entropy,
@@ -244,6 +257,12 @@ def _require_strong_secrets(config: EnvironmentConfig) -> None:
         require_strong_secret("oidc.client_secret", secret.reveal(), development=lenient)
 
 
+def _with_leaked(policy: IdentityPolicy, config: EnvironmentConfig) -> IdentityPolicy:
+    """The numbers of identity, with the list of leaked passwords that the configuration names."""
+    listed = config.passwords.leaked_list
+    return policy if listed is None else replace(policy, leaked=Path(listed))
+
+
 def _count_delivery(metrics: Metrics, kind: str, outcome: str) -> None:
     metrics.add(table.DELIVERIES, sink=kind, outcome=outcome)
 
@@ -268,6 +287,27 @@ def deployment_of(config: EnvironmentConfig, said: Deployment | None = None) -> 
     )
 
 
+def uploads_of(
+    config: EnvironmentConfig,
+    catalogue: Catalogue,
+    jobs: Jobs,
+    desks: Desks,
+    *,
+    clock: Clock,
+    entropy: Entropy,
+) -> Uploads:
+    """What takes data sets in, within the limits of the section `service`."""
+    return Uploads(
+        catalogue,
+        jobs,
+        desks.trail,
+        clock=clock,
+        entropy=entropy,
+        most_bytes=config.service.upload_most_mib * MEBIBYTE,
+        most_in_all_bytes=config.service.uploads_most_mib * MEBIBYTE,
+    )
+
+
 def catalogue_of(homes: Homes, deployment: Deployment, jobs: Jobs, journal: Journal) -> Catalogue:
     """What jobs of this deployment may name: the same for the service and for its workers."""
 
@@ -282,6 +322,7 @@ def catalogue_of(homes: Homes, deployment: Deployment, jobs: Jobs, journal: Jour
         datasets=(homes.datasets, *deployment.datasets),
         models=(homes.models, *deployment.models),
         sample=SAMPLE,
+        uploads=homes.datasets,
         hub_models=deployment.hub_models,
         finished=finished,
         require_free=Quarantine(journal).require_free,

@@ -18,7 +18,12 @@ from privacy_runtime.secret import Secret
 
 
 @contextmanager
-def observed(config: EnvironmentConfig, *, metrics: Metrics | None = None) -> Iterator[None]:
+def observed(
+    config: EnvironmentConfig,
+    *,
+    metrics: Metrics | None = None,
+    audited: logs.Audited | None = None,
+) -> Iterator[None]:
     """Log, trace and serve metrics while the process does what is inside.
 
     What a parent process handed over (request, job, span) holds for every line and span in here.
@@ -26,13 +31,16 @@ def observed(config: EnvironmentConfig, *, metrics: Metrics | None = None) -> It
     Args:
         config: what the environment says.
         metrics: of the process; None: none are served (a worker's come out of the database).
+        audited: is shown each line; the service writes those that wait there into the audit trail.
 
     Raises:
         OSError: the metrics port is taken.
     """
     options = logs.LogOptions(level=config.log_level, debug=config.debug)
     with ExitStack() as closing:
-        running = logs.install(options, secrets=secrets_of(config), context=tracing.current_ids)
+        running = logs.install(
+            options, secrets=secrets_of(config), context=tracing.current_ids, audited=audited
+        )
         closing.callback(running.close)
         endpoint = config.tracing.endpoint
         traces = tracing.install(

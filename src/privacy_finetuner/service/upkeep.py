@@ -3,9 +3,13 @@
 =============  ================================================================================
 every          it
 =============  ================================================================================
-5 s            announces jobs that ended and budgets that passed their threshold
+5 s            announces jobs that ended and budgets that passed their threshold; writes lines of
+               the log that belong there into the audit trail
 30 s           commits in full every reservation whose time ran out
-a day          deletes sessions, counts and kept answers whose time is over
+a day          deletes sessions, counts and kept answers whose time is over, and old runs
+               (`retention.runs_days`)
+a minute       looks for answers owed and records whose time is over
+               (`compliance.enable_real_time_monitoring`)
 as configured  looks for security evidence (`security.enable_threat_detection`)
 =============  ================================================================================
 
@@ -16,16 +20,19 @@ away, and the other chores must not end with it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from privacy_finetuner.service import herald
+from privacy_finetuner.operations.responses import SERVICE
+from privacy_finetuner.service import herald, vigil
+from privacy_finetuner.service.retention import Retention
 from privacy_finetuner.service.service import Service
 from privacy_runtime import logs
 
 _log = logs.logger(__name__)
 EXPIRY_S: Final = 30.0
+KEEP_S: Final = 5.0
 DAY_S: Final = 86_400.0
 
 
@@ -46,11 +53,54 @@ class Chore:
 
 def chores_of(service: Service) -> list[Chore]:
     """What this service has to do by itself."""
-    return [
+    chores = [
         Chore("expire reservations", EXPIRY_S, service.ledger.expire_due),
         Chore("purge identity", DAY_S, service.identity.purge),
         Chore("announce and count", herald.EVERY_S, service.herald.round),
     ]
+    chores.append(Chore("keep lines of the log", KEEP_S, lambda: keep_lines(service)))
+    if (watch := vigil_of(service)) is not None:
+        chores.append(Chore("watch what the law dates", vigil.EVERY_S, watch.look))
+    if (days := service.config.retention.runs_days) is not None:
+        world: dict[str, Any] = {"clock": service.clock, "entropy": service.entropy}
+        old = Retention(service.jobs, service.desks.trail, days=days, **world)
+        chores.append(Chore("empty old runs", DAY_S, old.look))
+    return chores
+
+
+def keep_lines(service: Service) -> int:
+    """Write lines of the log that belong there into the stream `audit`; returns how many.
+
+    Raises:
+        JournalError: the database is away; they wait for the next round.
+    """
+
+    def keep(line: Mapping[str, Any]) -> None:
+        about = {"tenant": line["tenant"]} if str(line.get("tenant", "")).startswith("o_") else {}
+        body = {"by": SERVICE, **about, "line": dict(line)}
+        service.desks.trail.write("log.line", body, entropy=service.entropy)
+
+    return 0 if service.audited is None else service.audited.write(keep)
+
+
+def vigil_of(service: Service) -> vigil.Vigil | None:
+    """The watch of deadlines and retention, where the configuration wants it."""
+    law, desks = service.config.compliance, service.desks
+    if not law.enable_real_time_monitoring:
+        return None
+    return vigil.Vigil(
+        journal=service.journal,
+        requests=desks.subject_requests,
+        register=desks.processing,
+        trail=desks.trail,
+        notices=service.notices,
+        sources=desks.quarantine,
+        catalogue=service.catalogue,
+        jobs=service.jobs,
+        law=law,
+        clock=service.clock,
+        entropy=service.entropy,
+    )
 
 
 async def run(

@@ -153,6 +153,8 @@ class Access:
         if shown is None:
             raise Unauthenticated("credentials are needed")
         if shown.kind is Kind.COOKIE:
+            if browsers.has_files(connection):
+                await self.verified(shown)  # files are read for people only
             await browsers.require_own_page(connection, shown.text, self.policy)
         principal = await self.verified(shown, is_activity=browsers.is_activity(connection))
         if self.limits is not None and connection.scope["type"] == "http":
@@ -196,6 +198,10 @@ class Access:
     async def verified(self, shown: Credentials, *, is_activity: bool = False) -> Principal:
         """The principal of a credential, verified less than a second ago."""
         return await self._kept.get(shown, partial(self._verify, shown, is_activity))
+
+    def known(self, shown: Credentials) -> Principal | None:
+        """The principal of a credential that needs no look now; None: ask `verified`."""
+        return self._kept.known(shown, partial(self._verify, is_activity=False))
 
     async def run(self, call: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
         """Run a synchronous call of a store in a thread."""

@@ -18,6 +18,7 @@ CSRF_HEADER: Final = "x-csrf-token"
 CSRF_FIELD: Final = "csrf_token"
 SESSION: Final = "session"
 _FORM: Final = "application/x-www-form-urlencoded"
+_FILES: Final = "multipart/form-data"
 
 
 def is_tls(visit: Visit, policy: HttpPolicy) -> bool:
@@ -135,10 +136,18 @@ def is_path_here(target: str) -> bool:
     return not parts.scheme and not parts.netloc and target.isprintable()
 
 
+def has_files(connection: HTTPConnection) -> bool:
+    """Whether the request is a form with files in it."""
+    return connection.scope["type"] == "http" and _kind(connection) == _FILES
+
+
+def _kind(connection: HTTPConnection) -> str:
+    return connection.headers.get("content-type", "").split(";", 1)[0].strip().lower()
+
+
 async def _form_token(connection: HTTPConnection) -> str:
-    """The token of a plain form; FastAPI finds the form that was read here."""
-    kind = connection.headers.get("content-type", "").split(";", 1)[0].strip().lower()
-    if kind != _FORM or not isinstance(connection, Request):
+    """The token of a form; FastAPI finds the form that was read here."""
+    if _kind(connection) not in (_FORM, _FILES) or not isinstance(connection, Request):
         return ""
-    value = (await connection.form()).get(CSRF_FIELD, "")
+    value = (await connection.form(max_files=1)).get(CSRF_FIELD, "")
     return value if isinstance(value, str) else ""

@@ -133,7 +133,8 @@ class FrontDoor:
 
     def _limited(self, scope: Scope, receive: Receive) -> Receive:
         """`receive` that reads no more than it may, and does not wait for ever."""
-        limit, patience_s = self._policy.body_limit(scope["path"]), self._policy.body_timeout_s
+        limit = self._policy.body_limit(scope["path"])
+        patience_s = self._policy.body_patience_s(scope["path"])
         lengths = [value for name, value in scope["headers"] if name == b"content-length"]
         if len(lengths) > 1 or (lengths and not lengths[0].isdigit()):
             raise InvalidRequest([Fault("header.content-length", "should be one number")])

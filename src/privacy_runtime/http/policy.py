@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from privacy_core.errors import InvalidParameter
 
 MEBIBYTE: Final = 1024 * 1024
+_AT_ONCE: Final = 8 * MEBIBYTE
 CONTENT_SECURITY_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "font-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
@@ -32,7 +33,7 @@ class HttpPolicy:
         proxies: addresses or networks of proxies whose `X-Forwarded-*` is believed; nobody's else.
         body_limit_bytes: of any body.
         body_limits: by path prefix, the longest that fits, where a route reads more or less.
-        body_timeout_s: for a body to arrive in full.
+        body_timeout_s: for a body to arrive in full; in proportion more where over 8 MiB may.
         headers_most: how many headers a request may have.
         headers_limit_bytes: all names and values together.
         csp: the policy of every answer that has none of its own.
@@ -67,6 +68,10 @@ class HttpPolicy:
                 )
         if "*" in self.hosts:
             raise InvalidParameter("hosts", found="*", expected="names, or *.example.com")
+
+    def body_patience_s(self, path: str) -> float:
+        """How long a body for this path may take to arrive."""
+        return self.body_timeout_s * max(1.0, self.body_limit(path) / _AT_ONCE)
 
     def body_limit(self, path: str) -> int:
         """How many bytes a body for this path may have."""

@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
 from privacy_runtime.http.credentials import Credentials
@@ -36,7 +37,7 @@ class VerifiedPrincipals:
         self._clock, self._kept_s, self._most = clock, min(kept_s, KEPT_S), most
         self._known: OrderedDict[bytes, tuple[float, Principal]] = OrderedDict()
         self._asked: dict[bytes, asyncio.Future[Principal]] = {}
-        self._ahead: set[asyncio.Task[None]] = set()
+        self._ahead: dict[bytes, asyncio.Task[None]] = {}
         self._generation = 0
 
     async def get(
@@ -55,6 +56,24 @@ class VerifiedPrincipals:
             return await asyncio.shield(asked)
         return await self._verified(key, verify)
 
+    def known(
+        self, shown: Credentials, verify: Callable[[Credentials], Awaitable[Principal]]
+    ) -> Principal | None:
+        """The principal of a credential that is known now, without waiting; None: ask `get`.
+
+        As there, it is verified again while it still counts, so that nobody has to wait.
+        """
+        key = _key(shown)
+        known = self._known.get(key)
+        if known is None:
+            return None
+        left_s = known[0] - self._clock.monotonic_s()
+        if left_s <= 0:
+            return None
+        if left_s < self._kept_s / 2 and key not in self._asked:
+            self._look_ahead(key, partial(verify, shown))
+        return known[1]
+
     def forget_credential(self, shown: Credentials) -> None:
         """Drop what belongs to one credential."""
         self._generation += 1
@@ -71,6 +90,9 @@ class VerifiedPrincipals:
 
     def _look_ahead(self, key: bytes, verify: Callable[[], Awaitable[Principal]]) -> None:
         """Verify again before the time is over, so that nobody has to wait for it."""
+        before = self._ahead.get(key)
+        if before is not None and not before.get_loop().is_closed():
+            return  # it is about to be asked
 
         async def look() -> None:
             try:
@@ -78,9 +100,8 @@ class VerifiedPrincipals:
             except Exception:  # noqa: BLE001  who asks next hears it for themselves
                 self._known.pop(key, None)
 
-        task = asyncio.get_running_loop().create_task(look())
-        self._ahead.add(task)
-        task.add_done_callback(self._ahead.discard)
+        self._ahead[key] = task = asyncio.get_running_loop().create_task(look())
+        task.add_done_callback(lambda _: self._ahead.pop(key, None))
 
     async def _verified(self, key: bytes, verify: Callable[[], Awaitable[Principal]]) -> Principal:
         begun, generation = self._clock.monotonic_s(), self._generation

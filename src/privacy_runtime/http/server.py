@@ -21,6 +21,8 @@ from uvicorn.supervisors import Multiprocess
 from privacy_core.errors import InvalidParameter
 from privacy_runtime.http.streams import STOP
 
+TLS: Final = "privacy_runtime.tls"
+"""Key of a request's scope: the connection's TLS object; None: it is plain."""
 _SWITCH_S: Final = 0.001
 """For how long a thread may keep the event loop waiting; Python's own figure is five times that."""
 _WS_MESSAGE_MAX: Final = 64 * 1024
@@ -108,7 +110,7 @@ class PatientProtocol(HttpToolsProtocol):
         self._options = getattr(config, "options", None) or ServerOptions()
         self._stop = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
-        self._is_head, self._head_bytes = False, 0
+        self._is_head, self._head_bytes, self._field_bytes = False, 0, 0
         self._refusal = 400
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -139,12 +141,16 @@ class PatientProtocol(HttpToolsProtocol):
         """A request begins."""
         super().on_message_begin()
         self._is_head, self._head_bytes, self._refusal = True, 0, 400
+        self._field_bytes = 0  # a head that comes in one piece is over before it is counted
         self.scope[STOP] = self._stop  # type: ignore[typeddict-unknown-key]
+        self.scope[TLS] = self.transport.get_extra_info("ssl_object")  # type: ignore[typeddict-unknown-key]
         self._wait(self._options.headers_s)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Count a header."""
-        if len(self.headers) >= self._options.headers_most:
+        self._field_bytes += len(name) + len(value)
+        is_large = self._field_bytes > self._options.headers_bytes
+        if is_large or len(self.headers) >= self._options.headers_most:
             self._refusal = 431
             raise ValueError("too many headers")
         super().on_header(name, value)

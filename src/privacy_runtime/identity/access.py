@@ -11,6 +11,7 @@ from privacy_runtime.identity.access_tokens import AccessTokens, TokenPolicy
 from privacy_runtime.identity.accounts import Accounts
 from privacy_runtime.identity.api_keys import ApiKeys
 from privacy_runtime.identity.gate import Gate
+from privacy_runtime.identity.leaked import LeakedPasswords
 from privacy_runtime.identity.lockout import ACCOUNTS, SOURCES, LockoutPolicy
 from privacy_runtime.identity.logins import Logins
 from privacy_runtime.identity.passwords import OWASP, Argon2Cost, Passwords
@@ -36,6 +37,7 @@ class IdentityPolicy:
         accounts, sources: patience with failures.
         argon2: what a guess costs; below OWASP's least only in tests.
         needs_code: roles that must have a second factor.
+        leaked: a file of passwords that nobody may choose.
     """
 
     tokens: TokenPolicy
@@ -44,6 +46,7 @@ class IdentityPolicy:
     sources: LockoutPolicy = SOURCES
     argon2: Argon2Cost = OWASP
     needs_code: frozenset[Role] = NEEDS_CODE
+    leaked: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +87,17 @@ class Identity:
 
         Raises:
             IdentityStoreUnavailable: the database cannot be opened.
-            InvalidParameter: a key file is not one, or is readable by others.
+            InvalidParameter: a key file is not one, or is readable by others; the leaked passwords
+                cannot be read.
         """
+        leaked = None if policy.leaked is None else LeakedPasswords(policy.leaked)
         store = Store(Database(database, IDENTITY), journal, clock=clock, entropy=entropy)
         seal = Seal(sealing_keys, entropy)
         keys = TokenKeys.open(token_keys, entropy, now=clock.now())
         tokens = AccessTokens(keys, policy.tokens, clock=clock, entropy=entropy)
         sessions = Sessions(store, tokens, policy=policy.sessions, needs_code=policy.needs_code)
         factors = SecondFactors(store, seal, issuer=policy.tokens.issuer)
-        passwords = Passwords(entropy, policy.argon2)
+        passwords = Passwords(entropy, policy.argon2, leaked=leaked)
         gate = Gate(seal, accounts=policy.accounts, sources=policy.sources)
         logins = Logins(store, gate=gate, passwords=passwords, factors=factors, sessions=sessions)
         accounts = Accounts(store, passwords)

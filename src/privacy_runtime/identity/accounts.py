@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from privacy_core.errors import InvalidParameter
 from privacy_runtime.identity.errors import AccountConflict, UnknownAccount
 from privacy_runtime.identity.logins import ONE_TIME_VALID_S
-from privacy_runtime.identity.passwords import Passwords, one_time_password, require_usable
+from privacy_runtime.identity.passwords import Passwords, one_time_password
 from privacy_runtime.identity.schema import ORGANISATIONS, SCHEMA, USERS
 from privacy_runtime.identity.scopes import Principal, Role, Scope, require
 from privacy_runtime.identity.second_factors import NO_STEP
@@ -64,7 +64,7 @@ class Accounts:
         name = require_name(name)
         first = one_time_password(self._store.entropy) if password is None else password
         if password is not None and not development:
-            require_usable(password, about=name)
+            self._passwords.require_usable(password, about=name)
         hashed = self._passwords.hash(first)
 
         def create(work: Work) -> User:

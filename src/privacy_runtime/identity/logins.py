@@ -21,7 +21,7 @@ from privacy_runtime.identity.errors import (
     PasswordRefused,
 )
 from privacy_runtime.identity.gate import Gate, Visitor
-from privacy_runtime.identity.passwords import Passwords, require_usable
+from privacy_runtime.identity.passwords import Passwords
 from privacy_runtime.identity.schema import USERS
 from privacy_runtime.identity.scopes import Method
 from privacy_runtime.identity.second_factors import SecondFactors
@@ -109,7 +109,7 @@ class Logins:
             PasswordRefused: the new one cannot be used, or is the old one; the old one stands.
             LoginRefused, LoginDelayed, CodeRequired: as for a login.
         """
-        require_usable(new, about=name)
+        self._passwords.require_usable(new, about=name)
         if new == old:
             raise PasswordRefused("is the old one")
         attempt = self._attempt(name, old, source)

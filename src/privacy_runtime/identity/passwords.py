@@ -19,6 +19,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from privacy_core.errors import InvalidParameter
 from privacy_runtime.identity.errors import PasswordRefused, WeakSecret
 from privacy_runtime.identity.guessing import is_common
+from privacy_runtime.identity.leaked import LeakedPasswords
 from privacy_runtime.world import Entropy
 
 LEAST_CHARACTERS: Final = 12
@@ -68,10 +69,13 @@ class Passwords:
     Args:
         entropy: salts come from here.
         cost: of one guess; below OWASP's least only for tests.
+        leaked: passwords that nobody may choose besides.
     """
 
-    def __init__(self, entropy: Entropy, cost: Argon2Cost = OWASP) -> None:
-        self._entropy = entropy
+    def __init__(
+        self, entropy: Entropy, cost: Argon2Cost = OWASP, *, leaked: LeakedPasswords | None = None
+    ) -> None:
+        self._entropy, self._leaked = entropy, leaked
         self._hasher = argon2.PasswordHasher(
             time_cost=cost.passes,
             memory_cost=cost.memory_kib,
@@ -80,6 +84,17 @@ class Passwords:
             salt_len=_SALT_BYTES,
         )
         self._dummy = self.hash("a password that nobody has")
+
+    def require_usable(self, password: str, *, about: str = "") -> None:
+        """Check a new password as the function of this name does, and against the leaked ones.
+
+        Raises:
+            PasswordRefused: with the reason; the password is not quoted.
+            InvalidParameter: the list of leaked passwords is gone; nothing was accepted.
+        """
+        require_usable(password, about=about)
+        if self._leaked is not None and self._leaked.has(password):
+            raise PasswordRefused("is on the list of leaked passwords")
 
     def hash(self, password: str) -> str:
         """Hash a password that `require_usable` took; text in the PHC format, salt included.

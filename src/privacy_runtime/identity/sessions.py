@@ -23,6 +23,7 @@ from privacy_runtime.identity.errors import (
     RefreshReused,
     SessionOver,
     TokenRevoked,
+    WrongTenant,
 )
 from privacy_runtime.identity.refresh_families import Family, Held, SessionPolicy, Verdict, judge
 from privacy_runtime.identity.schema import (
@@ -34,7 +35,7 @@ from privacy_runtime.identity.schema import (
 )
 from privacy_runtime.identity.scopes import Method, Principal, Role, Scope, scopes_of
 from privacy_runtime.identity.store import Store, Work, from_us, to_us
-from privacy_runtime.identity.user_rows import end_all, held_user, is_open, select_user
+from privacy_runtime.identity.user_rows import end_all, held_user, is_id, is_open, select_user
 from privacy_runtime.secret import Secret
 
 NEEDS_CODE: Final = frozenset({Role.ADMIN, Role.PRIVACY_OFFICER})
@@ -59,6 +60,17 @@ class Tokens:
             "expires_in": self.expires_in_s,
             "refresh_token": self.refresh_token.reveal(),
         }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnSession:
+    """A session as its owner sees it; `is_this`: the one that asks."""
+
+    id: str
+    method: Method
+    founded_at: datetime
+    used_at: datetime
+    is_this: bool
 
 
 class Sessions:
@@ -148,6 +160,55 @@ class Sessions:
             authenticated_at=claims.authenticated_at,
             session=claims.session,
         )
+
+    def own(self, by: Principal) -> list[OwnSession]:
+        """One's own sessions that can still be used, the newest first."""
+        now_us = to_us(self._store.clock.now())
+        query = (
+            sa.select(FAMILIES)
+            .where(
+                FAMILIES.c.user == by.subject,
+                FAMILIES.c.ended_us.is_(None),
+                FAMILIES.c.used_us > now_us - int(self.policy.idle_s * 1_000_000),
+                FAMILIES.c.founded_us > now_us - int(self.policy.absolute_s * 1_000_000),
+            )
+            .order_by(FAMILIES.c.founded_us.desc(), FAMILIES.c.id)
+        )
+        rows = self._store.read(lambda connection: connection.execute(query).all())
+        return [
+            OwnSession(
+                id=row.id,
+                method=Method(row.method),
+                founded_at=from_us(row.founded_us),
+                used_at=from_us(row.used_us),
+                is_this=row.id == by.session,
+            )
+            for row in rows
+        ]
+
+    def end_own(self, by: Principal, session: str) -> None:
+        """End one of one's own sessions: its refresh tokens and its access tokens.
+
+        Raises:
+            WrongTenant: there is none of this id that is one's own and goes on.
+        """
+
+        def end(work: Work) -> None:
+            living = sa.update(FAMILIES).where(
+                FAMILIES.c.id == session,
+                FAMILIES.c.user == by.subject,
+                FAMILIES.c.ended_us.is_(None),
+            )
+            if (
+                not is_id(session)
+                or not work.run(
+                    living.values(ended_us=work.now_us, ended_by="ended_by_owner")
+                ).rowcount
+            ):
+                raise WrongTenant(by.subject, scope=Scope.ACCOUNT_SELF)
+            work.say("session_ended", subject=by.subject, session=session, reason="by_owner")
+
+        self._store.change(end)
 
     def log_out(self, principal: Principal) -> None:
         """End the session of a principal: its refresh tokens and its access tokens."""

@@ -30,12 +30,15 @@ With `debug`, which production refuses, texts are shown after redaction instead 
 Nothing is written before `install`; until then loggers are silent.
 """
 
+from privacy_runtime.logs.audited import Audited
 from privacy_runtime.logs.correlation import adopt, adopted, bound, carried
-from privacy_runtime.logs.installation import Logging, LogOptions, install
+from privacy_runtime.logs.installation import LOOK_S, Logging, LogOptions, install
 from privacy_runtime.logs.loggers import Logger, logger
 from privacy_runtime.logs.scrubbing import Scrubber
 
 __all__ = [
+    "LOOK_S",
+    "Audited",
     "LogOptions",
     "Logger",
     "Logging",

@@ -20,6 +20,7 @@ from typing import Any, Final, TextIO
 
 from privacy_core.errors import InvalidParameter
 from privacy_runtime.logs import literals
+from privacy_runtime.logs.audited import Audited
 from privacy_runtime.logs.correlation import current
 from privacy_runtime.logs.hooks import uncaught, uncaught_in_thread
 from privacy_runtime.logs.lines import KEPT, Kept, Lines
@@ -35,7 +36,8 @@ _WARNED: Final = (
 )
 """Libraries whose `info` is about their insides."""
 _OWN_HANDLERS: Final = ("uvicorn", "uvicorn.error", "uvicorn.access", "gunicorn.error")
-_LOOK_S: Final = 0.05
+LOOK_S: Final = 0.05
+"""How often the writer looks for lines."""
 _BATCH: Final = 500
 _TRUSTED: Final = "uvicorn"
 """A library whose sentences name addresses and signals, and are built before they are logged."""
@@ -110,6 +112,7 @@ def install(
     secrets: Iterable[Secret] = (),
     stream: TextIO | None = None,
     context: Callable[[], Mapping[str, str]] | None = None,
+    audited: Audited | None = None,
 ) -> Logging:
     """Write the lines of this process, and of the libraries in it, to one stream.
 
@@ -121,6 +124,7 @@ def install(
         secrets: of this process; they are replaced wherever they stand.
         stream: None: standard error.
         context: identifiers to add to each line where it is logged: `tracing.current_ids`.
+        audited: is shown each line as it is written.
 
     Raises:
         InvalidParameter: there is no such level.
@@ -134,7 +138,7 @@ def install(
     lines = Lines(Scrubber(secrets, shows_texts=options.debug), on_terminal=terminal)
     waiting: deque[logging.LogRecord] = deque()
     handler = _Entrance(waiting, options.most_waiting, context)
-    writer = _Writer(waiting, lines, stream)
+    writer = _Writer(waiting, lines, stream, audited)
     running = Logging(handler, writer)
     _take_over(handler, options.level)
     writer.start()
@@ -185,14 +189,21 @@ class _Entrance(logging.Handler):
 class _Writer(threading.Thread):
     """Writes what waits, in batches. What cannot be written is lost, and nothing is stopped."""
 
-    def __init__(self, waiting: deque[logging.LogRecord], lines: Lines, stream: TextIO) -> None:
+    def __init__(
+        self,
+        waiting: deque[logging.LogRecord],
+        lines: Lines,
+        stream: TextIO,
+        audited: Audited | None,
+    ) -> None:
         super().__init__(name="log-writer", daemon=True)
         self._waiting, self._lines, self._stream = waiting, lines, stream
+        self._audited = audited
         self._ended = threading.Event()
 
     def run(self) -> None:
         """Look every 50 ms, and once more at the end."""
-        while not self._ended.wait(_LOOK_S):
+        while not self._ended.wait(LOOK_S):
             self._drain()
         self._drain()
 
@@ -210,7 +221,10 @@ class _Writer(threading.Thread):
 
     def _line(self, record: logging.LogRecord) -> str:
         try:
-            return f"{self._lines.format(record)}\n"
+            content = self._lines.content(record)
+            if self._audited is not None:
+                self._audited.see(record.levelno, dict(content))
+            return f"{self._lines.rendered(content)}\n"
         except Exception as error:  # noqa: BLE001  one line must not end the thread
             return f"{record.levelname} {record.name} <line lost: {type(error).__name__}>\n"
 

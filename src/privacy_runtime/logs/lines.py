@@ -54,7 +54,11 @@ class Lines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """One line, without its end."""
-        return self._render(self.content(record))
+        return self.rendered(self.content(record))
+
+    def rendered(self, content: dict[str, Any]) -> str:
+        """What a line says, as it is written."""
+        return self._render(content)
 
     def content(self, record: logging.LogRecord) -> dict[str, Any]:
         """What a line says, in order."""

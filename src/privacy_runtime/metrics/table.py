@@ -74,6 +74,12 @@ JOBS_FINISHED: Final = Instrument(
     help="Jobs that ended while this process ran.",
     labels=(_ENDED,),
 )
+INTAKE: Final = Instrument(
+    name=f"{_P}intake_messages_total",
+    kind=Kind.COUNTER,
+    help="Messages of the queue that were brought to their end, by how.",
+    labels=(Label("outcome", ("accepted", "refused")),),
+)
 JOB_SECONDS: Final = Instrument(
     name=f"{_P}job_seconds",
     kind=Kind.HISTOGRAM,
@@ -163,6 +169,17 @@ SECURITY_ALERTS: Final = Instrument(
             ),
         ),
         Label("severity", ("low", "medium", "high", "critical")),
+    ),
+)
+SUSPICIOUS_INPUTS: Final = Instrument(
+    name=f"{_P}suspicious_inputs_total",
+    kind=Kind.COUNTER,
+    help="Short fields of requests that read like an injection; nothing is refused for it.",
+    labels=(
+        Label(
+            "family",
+            ("sql_injection", "cross_site_scripting", "path_traversal", "command_injection"),
+        ),
     ),
 )
 

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 
 TRAINING_COMPLETE: Final = "training_complete"
 JOB_FAILED: Final = "job_failed"
 PRIVACY_BUDGET_WARNING: Final = "privacy_budget_warning"
 SECURITY_ALERT: Final = "security_alert"
+COMPLIANCE_DUE: Final = "compliance_due"
 TEST: Final = "test"
 EVENTS: Final[Mapping[str, str]] = {
     TRAINING_COMPLETE: "a training job succeeded",
     JOB_FAILED: "a training job failed for good",
     PRIVACY_BUDGET_WARNING: "an account's spending passed the threshold",
     SECURITY_ALERT: "threat detection raised an alert",
+    COMPLIANCE_DUE: "an answer is owed to a data subject, or records should be gone",
 }
 
 
@@ -124,3 +127,10 @@ def security_alert(
     return Notice(
         tenant=tenant, event=SECURITY_ALERT, key=f"{SECURITY_ALERT}:{alert_id}", data=data
     )
+
+
+def compliance_due(*, tenant: str, record: str, state: str, due_at: datetime) -> Notice:
+    """Say that a record of compliance needs an officer: `soon`, `overdue`, `retention_ended`."""
+    data = {"record_id": record, "state": state, "due_at": due_at.isoformat()}
+    key = f"{COMPLIANCE_DUE}:{record}:{state}:{due_at.isoformat()}"
+    return Notice(tenant=tenant, event=COMPLIANCE_DUE, key=key, data=data)

@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,13 +51,17 @@ class Witness:
             self.tell("two at once")
         self.tell("enter")
 
+    def leave(self) -> None:
+        """Say that this child works on the run no more; before the product lets go of it."""
+        fcntl.flock(self._lock, fcntl.LOCK_UN)
+
     def tell(self, what: str) -> None:
         """One line."""
         os.write(self._file, json.dumps({"process": os.getpid(), "what": what}).encode() + b"\n")
 
 
 def watched(run: Callable[..., Any], places: Places) -> Callable[..., Any]:
-    """`child._run`, with every step told before it is taken."""
+    """`child._run`, with every step told before it is taken, and a pause before that."""
 
     def told(task: Any, *rest: Any) -> Any:
         from privacy_finetuner.training import loop
@@ -66,19 +71,28 @@ def watched(run: Callable[..., Any], places: Places) -> Callable[..., Any]:
         step = loop.dp_step
 
         def stepped(*given: Any, **named: Any) -> Any:
+            threading.Event().wait(places.pace_s)
             witness.tell("step")
             return step(*given, **named)
 
         loop.dp_step = stepped
-        end = run(task, *rest)
-        witness.tell("end")
-        return end
+        try:
+            end = run(task, *rest)
+            witness.tell("end")
+            return end
+        finally:
+            witness.leave()
 
     return told
 
 
-if __name__ == "__main__":
-    here = Places.read(Path(sys.argv[1]))
+def main(root: Path) -> int:
+    """Run the task on standard input; returns the exit code."""
+    here = Places.read(root)
     os.fsync = failing(os.fsync, here.disk)
     child._run = watched(child._run, here)
-    sys.exit(child.main(clock=JumpingClock(here.clock)))
+    return child.main(clock=JumpingClock(here.clock))
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

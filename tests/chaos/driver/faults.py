@@ -19,11 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-import psutil
-
 from driver.chance import Chance
 from driver.proxy import Mode
-from driver.site import LEASE_S, Site, pause
+from driver.site import LEASE_S, Site, children_of, pause
 from privacy_finetuner.training.run_record import FILE_NAME
 from privacy_runtime.append_log import read_log
 
@@ -83,8 +81,8 @@ def stop_child(site: Site, chance: Chance) -> str:
 def stop_both(site: Site, chance: Chance) -> str:
     """SIGSTOP to a worker and its child, as a machine that sleeps."""
     worker = chance.one_of(site.keep()).pid
-    with ExitStack() as stack, suppress(psutil.Error):
-        for each in [worker, *(c.pid for c in psutil.Process(worker).children())]:
+    with ExitStack() as stack:
+        for each in [worker, *children_of(worker)]:
             stack.enter_context(_stopped(each))
         pause(_STOPPED_S)
     return ""
@@ -171,11 +169,18 @@ def database_away(site: Site, chance: Chance) -> str:
 
 
 def clock_jump(site: Site, chance: Chance) -> str:
-    """Every clock is set wrong for some seconds, and set right again."""
+    """Every clock is set wrong for some seconds, and set right again.
+
+    What was written under a clock that ran ahead lies in the future, and the ledger reserves
+    nothing until somebody with authority says that the present is right.
+    """
     offset_s = chance.one_of([-_HOUR_S, _HOUR_S, -40 * 24 * _HOUR_S, 2 * LEASE_S, 26 * _HOUR_S])
     site.clock.jump(offset_s)
     pause(chance.between(1.0, 8.0))
     site.clock.jump(0.0)
+    if offset_s > 0:
+        pause(chance.between(0.5, 4.0))  # an officer takes a while; jobs wait
+        site.reset_ledger_time()
     return f"{offset_s:+.0f} s"
 
 

@@ -20,6 +20,7 @@ class Places:
         jobs, ledger: where workers find the databases.
         dataset, model: what is trained.
         lease_s: of claims.
+        pace_s: how long a run waits before each step.
     """
 
     root: str
@@ -29,6 +30,7 @@ class Places:
     dataset: str
     model: str
     lease_s: float
+    pace_s: float = 0.0
 
     def write(self) -> None:
         """Keep them in the site's folder."""

@@ -21,6 +21,7 @@ import psutil
 import sqlalchemy as sa
 
 from driver.jumping_clock import JumpingClock
+from driver.nursery import Forked, Nursery
 from driver.places import Places
 from driver.proxy import Proxy
 from driver.worker import opened
@@ -37,6 +38,8 @@ PASSWORD: Final = "slate-harbour-83-of-the-database"  # noqa: S105  opens nothin
 RECORD: Final = "Orla Quennell-Vance of 9 Tarn Lane"
 """Planted in records; nobody of this name is in the sample."""
 LEASE_S: Final = 4.0
+_OFFICER: Final = Signature("A. Officer", "ethics vote 17")
+_HERE: Final = Path(__file__).resolve().parents[1]
 _ASSETS: Final = Path(__file__).resolve().parents[3] / "src" / "privacy_finetuner" / "demo/assets"
 _RUNS_MB: Final = 160
 _PAUSE: Final = threading.Event()
@@ -55,6 +58,17 @@ def pause(seconds: float) -> None:
     _PAUSE.wait(seconds)
 
 
+def children_of(worker: int) -> list[int]:
+    """Processes that train for a worker: each leads a session of its own."""
+    found = []
+    with suppress(psutil.Error):
+        for each in psutil.Process(worker).children():
+            with suppress(ProcessLookupError):
+                if os.getsid(each.pid) == each.pid:
+                    found.append(each.pid)
+    return found
+
+
 @dataclass(slots=True)
 class Site:
     """One deployment, and what was done to it.
@@ -64,6 +78,8 @@ class Site:
         server: an address of PostgreSQL where databases may be made; `None`: SQLite.
         workers: how many processes work.
         jobs_at_once: how many jobs are live while faults strike.
+        nursery: forks the workers; `None`: they are started, as in the product.
+        pace_s: how long a run waits before each step, for campaigns that should mostly wait.
         mounted: whether runs lie on a file system of their own, which can be full. Needs root.
 
     Attributes:
@@ -74,11 +90,13 @@ class Site:
     server: str | None = None
     workers: int = 2
     jobs_at_once: int = 3
+    nursery: Nursery | None = None
+    pace_s: float = 0.0
     mounted: bool = False
     proxy: Proxy | None = None
     damaged: list[tuple[str, str, int]] = field(default_factory=list)
     _database: str | None = None
-    _running: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    _running: list[subprocess.Popen[bytes] | Forked] = field(default_factory=list)
     _submitted: int = 0
     _places: Places | None = None
     _jobs: Any = None
@@ -99,8 +117,7 @@ class Site:
         self._jobs = opened(self._places, jobs=direct, ledger=self.ledger)
         with BudgetStore.open(self.ledger) as store:
             guarantee = Guarantee(epsilon=10_000.0, delta=1e-2)
-            signature = Signature("A. Officer", "ethics vote 17")
-            store.open_account("open", ACCOUNT, guarantee, signature=signature)
+            store.open_account("open", ACCOUNT, guarantee, signature=_OFFICER)
 
     def __exit__(self, *_: object) -> None:
         self.kill_everything()
@@ -151,6 +168,11 @@ class Site:
     def artefacts(self, job: Job) -> list[Any]:
         """What it handed over."""
         return list(self._jobs.artefacts(job.id, tenant=TENANT))
+
+    def reset_ledger_time(self) -> None:
+        """What an officer does once a clock that ran ahead was put right."""
+        with BudgetStore.open(self.ledger, clock=self.clock) as store:
+            store.reset_clock(f"clock {secrets.token_hex(8)}", signature=_OFFICER)
 
     def verify_journal(self) -> None:
         """Walk the chain of the jobs' stream."""
@@ -208,21 +230,23 @@ class Site:
         """How many jobs there must be."""
         return self._submitted
 
-    def keep(self) -> list[subprocess.Popen[bytes]]:
+    def keep(self) -> list[subprocess.Popen[bytes] | Forked]:
         """Start workers in the place of those that ended; returns all."""
         self._running = [each for each in self._running if each.poll() is None]
         while len(self._running) < self.workers:
-            path = str(Path(__file__).parents[1])
-            with (self.root / "workers.log").open("ab") as log:
-                self._running.append(
-                    subprocess.Popen(
-                        [sys.executable, "-m", "driver.worker", str(self.root)],
-                        stdout=log,
-                        stderr=log,
-                        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-                    )
-                )
+            started = self._started() if self.nursery is None else self.nursery.worker(self.root)
+            self._running.append(started)
         return self._running
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        path = os.pathsep.join(filter(None, (str(_HERE), os.environ.get("PYTHONPATH"))))
+        with (self.root / "workers.log").open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "driver.worker", str(self.root)],
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+            )
 
     def stop(self) -> None:
         """Ask all workers to stop, and wait for them."""
@@ -234,11 +258,7 @@ class Site:
 
     def children(self) -> list[int]:
         """Processes that train, or are about to."""
-        found: list[int] = []
-        for worker in self._running:
-            with suppress(psutil.Error):
-                found += [each.pid for each in psutil.Process(worker.pid).children()]
-        return found
+        return [each for worker in self._running for each in children_of(worker.pid)]
 
     def kill_everything(self) -> None:
         """SIGKILL to all workers and children; returns when they are gone."""
@@ -281,7 +301,7 @@ class Site:
             jobs = ledger = self._make_database()
         return Places(
             root=str(self.root), runs=str(runs), jobs=jobs, ledger=ledger, dataset=str(dataset),
-            model=str(model), lease_s=LEASE_S,
+            model=str(model), lease_s=LEASE_S, pace_s=self.pace_s,
         )  # fmt: skip
 
     def _make_database(self) -> str:

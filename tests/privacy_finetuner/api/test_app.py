@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,10 @@ from tests.privacy_finetuner.api.conftest import House, opened
 
 from privacy_finetuner.api.app import create_app, limits_of
 from privacy_finetuner.jobs import JobStoreUnavailable
+from privacy_runtime import logs
 from privacy_runtime.http import HttpPolicy, Rate, RateLimits
 from privacy_runtime.identity import Role
+from privacy_runtime.logs import LogOptions
 from privacy_runtime.testing import ManualClock
 
 START = "/api/v1/training/start"
@@ -192,6 +196,21 @@ def test_the_pool_lives_as_long_as_the_application(tmp_path: Path) -> None:
     service.close()
 
     assert pool.said == ["start", "stop"]
+
+
+def test_the_start_the_end_and_errors_are_in_the_audit_trail(tmp_path: Path) -> None:
+    audited = logs.Audited()
+    service = replace(opened(tmp_path / "home", ManualClock()), audited=audited)
+    with logs.install(LogOptions(on_terminal=False), stream=io.StringIO(), audited=audited):
+        with TestClient(create_app(service)):
+            logs.logger("privacy_finetuner.tested").error("a disk is about to fail")
+        entries = [each for each in service.desks.trail.since(0) if each.type == "log.line"]
+        assert service.desks.trail.verify().is_intact
+        service.close()
+
+    assert [each.body["line"]["event"] for each in entries] == [
+        "the service has started", "a disk is about to fail", "the service stops",
+    ]  # fmt: skip
 
 
 def test_limits_are_in_this_process_where_no_redis_is_configured(house: House) -> None:

@@ -264,6 +264,37 @@ def test_a_restrained_user_is_told_to_wait(house: Town, client: TestClient) -> N
     assert house.service.desks.restraints.most_of(viewer.id) is None
 
 
+def test_a_restraint_is_lifted_by_a_person_with_a_reason(house: Town, client: TestClient) -> None:
+    viewer, officer = house.member(Role.VIEWER), house.member(Role.PRIVACY_OFFICER)
+    restraints, tenant = house.service.desks.restraints, house.tenant("north")
+    restraints.restrain(tenant, viewer.id, by="service", reason="canary_probing: alert_1")
+    restraints.restrain(tenant, officer.id, by="service", reason="canary_probing: alert_2")
+    place, why = f"{BASE}/restraints", {"reason": "it was our own test"}
+
+    held = client.get(place, headers=officer.headers).json()["restraints"]
+    assert {each["user_id"] for each in held} == {viewer.id, officer.id}
+    for role in (Role.VIEWER, Role.TRAINER):
+        refused = client.post(
+            f"{place}/{viewer.id}/lift", json=why, headers=house.member(role).headers
+        )
+        assert refused.status_code in {403, 429}
+    own = client.post(f"{place}/{officer.id}/lift", json=why, headers=officer.headers)
+    assert own.status_code == 409
+    elsewhere = house.member(Role.ADMIN, at="south")
+    away = client.post(f"{place}/{viewer.id}/lift", json=why, headers=elsewhere.headers)
+    assert away.status_code == 404
+    assert restraints.most_of(viewer.id) is not None
+
+    admin = house.member(Role.ADMIN)
+    for subject, status in ((viewer.id, 200), (viewer.id, 404), (officer.id, 200)):
+        lifted = client.post(f"{place}/{subject}/lift", json=why, headers=admin.headers)
+        assert lifted.status_code == status
+    assert restraints.most_of(viewer.id) is None
+    trail = client.get("/api/v1/audit-trail", headers=admin.headers).json()
+    told = [each for each in trail["items"] if each["type"] == "security.restraint_lifted"]
+    assert [each["body"]["subject"] for each in told] == [officer.id, viewer.id]
+
+
 def test_records_that_are_set_aside_start_no_job(house: Town, client: TestClient) -> None:
     path = house.service.homes.datasets / "notes.jsonl"
     path.write_text('{"text": "a"}\n')

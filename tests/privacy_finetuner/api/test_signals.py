@@ -10,6 +10,7 @@ from tests.privacy_finetuner.api.conftest import House
 from privacy_finetuner.api.signals import EVENT, UNWATCHED, WATCHED
 from privacy_finetuner.operations.trail import body_of
 from privacy_runtime.identity import Role
+from privacy_runtime.metrics import Audience
 
 ATTACK = "x'; DROP TABLE jobs;--"
 
@@ -39,6 +40,19 @@ def test_an_attack_in_a_name_is_noticed_and_changes_nothing(
     assert event["subject"] == member.id
     assert event["tenant"] == member.tenant
     assert ATTACK not in str(event)
+
+
+def test_signs_are_counted_by_family(house: House, client: TestClient) -> None:
+    name = "privacy_finetuner_suspicious_inputs_total"
+
+    def counted() -> float:
+        text, _ = house.service.metrics.exposition(Audience.OPERATOR)
+        line = f'{name}{{family="sql_injection"}} '.encode()
+        return float(text.split(line)[1].split()[0])
+
+    before = counted()
+    start(client, house.member(Role.TRAINER).headers, name=ATTACK)
+    assert counted() == before + 1
 
 
 def test_a_request_that_is_refused_is_looked_at_as_well(house: House, client: TestClient) -> None:

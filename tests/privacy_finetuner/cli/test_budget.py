@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ import pytest
 
 from privacy_core import dp_events
 from privacy_core.dp_events import DpEvent, Gaussian, NonPrivate, SelfComposed
+from privacy_runtime.budget_store import BudgetStore, Signature, parse_scope
+from privacy_runtime.testing import ManualClock
+from privacy_runtime.world import SystemClock
 
 NOTES = "hospital-notes/2026"
 SIGNED = ("--by", "A. Officer", "--reason", "ethics vote 17")
@@ -185,6 +189,21 @@ def test_a_picture_of_one_account(cli: Any, ledger: Path) -> None:
         "budget", "show", NOTES, "--plot", ledger.parent / "account.txt", "--ledger", ledger, code=2
     )
     assert document["error"]["code"] == "invalid_parameter"
+
+
+def test_a_ledger_from_the_future_reserves_again_once_somebody_resets_its_time(
+    cli: Any, ledger: Path
+) -> None:
+    ahead = ManualClock(SystemClock().now() + timedelta(hours=26))
+    with BudgetStore.open(ledger, clock=ahead) as store:
+        scope = parse_scope(f"protection/{NOTES}")
+        store.grant("ahead", scope, epsilon=1.0, signature=Signature("A. Officer", "vote 18"))
+    refused = reserve(cli, ledger, Gaussian(8.0), code=2)
+    assert refused["error"]["code"] == "clock_went_back"
+    done = cli.document("budget", "reset-clock", *SIGNED, "--ledger", ledger)
+    assert done["by"] == "A. Officer"
+    reserve(cli, ledger, Gaussian(8.0))
+    assert cli.document("budget", "verify", "--ledger", ledger)["intact"]
 
 
 @pytest.mark.parametrize(

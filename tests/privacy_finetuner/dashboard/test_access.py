@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from tests.privacy_finetuner.dashboard.conftest import Town
 
 OPEN_PAGES = (
-    "/", "/jobs", "/jobs/new", "/frontier", "/budgets", "/budgets/new", "/audits", "/certificates",
-    "/certificates/verify", "/alerts", "/workers", "/parts", "/compliance", "/trail", "/users",
-    "/users/new", "/keys", "/account", "/account/second-factor",
+    "/", "/jobs", "/jobs/new", "/datasets", "/frontier", "/budgets", "/budgets/new", "/audits",
+    "/certificates", "/certificates/verify", "/alerts", "/workers", "/parts", "/compliance",
+    "/compliance/activities/new", "/trail", "/users", "/users/new", "/keys", "/account",
+    "/account/second-factor",
 )  # fmt: skip
 
 

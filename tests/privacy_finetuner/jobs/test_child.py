@@ -28,7 +28,7 @@ from privacy_finetuner.jobs.lines import Task
 from privacy_finetuner.jobs.process import Child
 from privacy_runtime.files import WriteFailed
 from privacy_runtime.journal import StoreUnavailable
-from privacy_runtime.world import SystemClock
+from privacy_runtime.world import SystemClock, SystemEntropy
 
 
 def task(yard: Any, **more: Any) -> Task:
@@ -103,6 +103,29 @@ def test_the_words_of_anything_else_stay_in_the_log(error: Exception, code: str)
     assert end.code == code
     assert "Ada" not in (end.message or "")
     assert "patient" not in (end.message or "")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (chained(WriteFailed(Path("x"), reason="no space", state="intact"), FULL), "disk_full"),
+        (chained(WriteFailed(Path("x"), reason="broken", state="intact"), FAILS), "disk_error"),
+    ],
+)
+def test_a_certificate_that_the_disk_refused_is_written_by_the_next_attempt(
+    small_yard: Any, monkeypatch: pytest.MonkeyPatch, error: PrivacyError, code: str
+) -> None:
+    """The run is finished, so the next attempt trains nothing."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("privacy_finetuner.assessment.certificate_issue.issue", refuse)
+    asked = task(small_yard)
+    with pytest.raises(WriteFailed) as caught:
+        child._handed_over(asked, child.Story(os.dup(2)), SystemClock(), SystemEntropy(), ())
+    end = child._refused(caught.value, asked)
+    assert (end.code, end.may_pass) == (code, True)
 
 
 def test_paths_and_addresses_of_this_machine_are_not_told(small_yard: Any) -> None:

@@ -71,6 +71,7 @@ STOPPED = End(how="stopped")
 FAILED = End(how="failed", code="dataset_error", message="m")
 PASSING = End(how="failed", code="disk_full", message="m", may_pass=True)
 BUSY = End(how="failed", code="folder_busy", message="m", may_pass=True)
+CLOCK = End(how="failed", code="clock_went_back", message="m", may_pass=True)
 
 
 @pytest.mark.parametrize(
@@ -90,6 +91,7 @@ BUSY = End(how="failed", code="folder_busy", message="m", may_pass=True)
         (1, FAILED, {"is_stopping": True}, ("failed", "dataset_error")),
         (1, PASSING, {}, ("accident", "disk_full")),
         (1, BUSY, {}, ("again", "folder_busy")),
+        (1, CLOCK, {}, ("again", "clock_went_back")),
         (-9, None, {}, ("accident", "process_killed")),
         (-11, None, {}, ("accident", "process_crashed")),
         (-15, None, {}, ("accident", "process_crashed")),

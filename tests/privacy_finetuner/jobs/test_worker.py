@@ -147,6 +147,34 @@ def test_accidents_are_tried_again_and_then_fail_with_the_last_ones_code(
     assert [reason for _, reason in live_yard.states(job)].count("process_killed") == 3
 
 
+def test_accidents_before_a_newer_checkpoint_count_no_more(live_yard: Any) -> None:
+    job = live_yard.submit()
+    child = """
+saved = task["steps_told"]
+tell("step", step=saved, steps=4, saved_step=saved)
+tell("step", step=saved + 1, steps=4, saved_step=saved + 1)
+if saved == 3: end()
+time.sleep(0.5)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    live_yard.work(child, attempts_most=2, pauses=AT_ONCE)
+    ended = live_yard.job(job)
+    assert (ended.state, ended.error_code, ended.attempts) == ("succeeded", None, 4)
+    assert "saved_step" not in repr(live_yard.story(job))
+
+
+def test_a_checkpoint_that_was_there_before_is_no_progress(live_yard: Any) -> None:
+    job = live_yard.submit()
+    child = """
+tell("step", step=1, steps=4, saved_step=1)
+time.sleep(0.5)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    live_yard.work(child, attempts_most=2, pauses=AT_ONCE)
+    ended = live_yard.job(job)
+    assert (ended.state, ended.error_code, ended.attempts) == ("failed", "process_killed", 2)
+
+
 def test_an_accident_is_not_tried_again_at_once(live_yard: Any) -> None:
     job = live_yard.submit()
     live_yard.work('end("failed", code="disk_full", message="full", may_pass=True)')

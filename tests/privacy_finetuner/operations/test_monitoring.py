@@ -12,7 +12,9 @@ import pytest
 
 from privacy_finetuner.operations.alerts import AccountFact, Alert, ChainFact, FailureFact
 from privacy_finetuner.operations.errors import AlertClosed, UnknownAlert
+from privacy_finetuner.operations.figures import RunFigures
 from privacy_finetuner.operations.monitoring import ALERTS, Monitor
+from privacy_finetuner.operations.run_rules import RunFacts
 from privacy_finetuner.operations.trail import STREAM, AuditTrail
 from privacy_runtime.journal import Change, Draft, Journal, StoreUnavailable
 from privacy_runtime.testing import ManualClock, MemoryHome, MemoryRows
@@ -27,6 +29,7 @@ class Street:
     clock: ManualClock = field(default_factory=ManualClock)
     rows: MemoryRows = field(default_factory=MemoryRows)
     told: list[Alert] = field(default_factory=list)
+    released: list[RunFacts] = field(default_factory=list)
     epsilon_used: float = 1.0
     epsilon: float = 8.0
     is_ledger_intact: bool = True
@@ -72,6 +75,9 @@ class Street:
     def failures(self, tenant: str, since: datetime) -> Sequence[FailureFact]:
         return []
 
+    def released_runs(self, tenant: str) -> Sequence[RunFacts]:
+        return self.released
+
     def ledger_chain(self, now: datetime) -> ChainFact:
         return ChainFact(stream="ledger", is_intact=self.is_ledger_intact, broken_at=None, at=now)
 
@@ -111,6 +117,17 @@ def test_a_condition_that_is_over_is_resolved_and_may_come_back(street: Street) 
         "alert.resolved",
         "alert.reopened",
     ]
+
+
+def test_what_a_run_released_is_judged_once(street: Street) -> None:
+    far = RunFigures(gradient_norm=9.0, gradient_norm_std=0.5, clip_norm=1.0)
+    street.released = [RunFacts(tenant=TENANT, run="job_1", now=street.clock.now(), figures=far)]
+    monitor = street.monitor()
+    monitor.scan()
+    street.clock.advance(60)
+    monitor.scan()
+
+    assert [each.rule for each in street.told] == ["gradient_bound"]
 
 
 def test_what_a_person_closed_stays_closed_while_it_holds(street: Street) -> None:

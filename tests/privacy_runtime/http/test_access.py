@@ -167,14 +167,33 @@ async def test_a_credential_in_use_is_verified_ahead_of_time(house: Any) -> None
         house.clock.advance(0.2)
     assert len(asked) == 1
     assert await kept.get(shown, verify) is tokens.principal  # and looks ahead meanwhile
-    await asyncio.gather(*kept._ahead)
+    await asyncio.gather(*kept._ahead.values())
     assert len(asked) == 2
     house.clock.advance(0.6)
     await kept.get(shown, verify)
-    await asyncio.gather(*kept._ahead)
+    await asyncio.gather(*kept._ahead.values())
     assert len(asked) == 3
     await kept.get(shown, verify)
     assert len(asked) == 4  # what was known is gone with the refusal
+
+
+async def test_many_requests_at_once_look_ahead_once(house: Any) -> None:
+    tokens = house.user("nora", Role.TRAINER)
+    shown, kept, asked = Credentials(Kind.TOKEN, "t"), house.access._kept, []
+
+    async def verify(_: Credentials | None = None) -> Any:
+        asked.append(1)
+        await asyncio.sleep(0)
+        return tokens.principal
+
+    assert kept.known(shown, verify) is None
+    await kept.get(shown, verify)
+    house.clock.advance(0.6)
+    assert {kept.known(shown, verify) for _ in range(20)} == {tokens.principal}
+    await asyncio.gather(*(kept.get(shown, verify) for _ in range(20)), *kept._ahead.values())
+    assert len(asked) == 2
+    house.clock.advance(1.1)
+    assert kept.known(shown, verify) is None  # too old to be believed without a look
 
 
 async def test_requests_at_once_verify_once_and_fail_together(house: Any) -> None:

@@ -89,6 +89,22 @@ class Me(Answer):
         )
 
 
+class SessionAnswer(Answer):
+    """One of one's own sessions that goes on; `is_this`: the one that asks."""
+
+    session_id: Annotated[str, Field(examples=["s_5b0c..."])]
+    method: Annotated[Method, Field(examples=["password+code"])]
+    founded_at: datetime
+    used_at: datetime
+    is_this: bool
+
+
+class SessionsAnswer(Answer):
+    """One's own sessions, the newest first."""
+
+    items: list[SessionAnswer]
+
+
 class EnrolmentAnswer(Answer):
     """A seed for an authenticator, shown once. It counts after it was confirmed with a code."""
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from privacy_finetuner.api.shapes.bodies import Answer
+from privacy_finetuner.api.shapes.bodies import Answer, Body
 
 
 class DatasetAnswer(Answer):
@@ -16,6 +16,22 @@ class DatasetAnswer(Answer):
     name: Annotated[str, Field(examples=["sample:records"])]
     size_bytes: int
     modified_at: datetime | None
+
+
+class DatasetReceived(Answer):
+    """A data set that was sent and is there."""
+
+    name: Annotated[str, Field(examples=["upload:notes.jsonl"])]
+    size_bytes: int
+    modified_at: datetime | None
+    sha256: Annotated[str, Field(description="Of what you have sent; shown to nobody else.")]
+
+
+class ReleaseBody(Body):
+    """Records that were set aside may be used again."""
+
+    dataset_path: Annotated[str, Field(min_length=1, max_length=1024, examples=["upload:a.csv"])]
+    reason: Annotated[str, Field(min_length=1, max_length=500, examples=["a legal hold"])]
 
 
 class ModelAnswer(Answer):

@@ -15,7 +15,7 @@ class ScalingStatus(Answer):
     """How many workers there are and how busy the machine is."""
 
     auto_scaling_enabled: bool = Field(
-        description="Whether something changes the number by itself: nothing does in this version."
+        description="Whether this process fits the number of its workers to the queue by itself."
     )
     current_nodes: int = Field(
         examples=[2], description="Workers that were heard of lately, on all machines."

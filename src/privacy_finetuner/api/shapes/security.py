@@ -10,6 +10,7 @@ from pydantic import Field
 from privacy_finetuner.api.shapes.bodies import Answer, Body
 from privacy_finetuner.operations.alerts import Severity, ThreatType
 from privacy_finetuner.operations.monitoring import KeptAlert, Summary
+from privacy_finetuner.operations.restraints import Restraint
 
 
 class SecurityStatus(Answer):
@@ -95,3 +96,24 @@ class Acknowledgement(Body):
     """That a person looked at it."""
 
     reason: Annotated[str, Field(min_length=1, max_length=1000, examples=["it was a drill"])]
+
+
+class RestraintAnswer(Answer):
+    """A user who may make fewer requests for now."""
+
+    user_id: str = Field(examples=["u_00000000000000000000000000"])
+    until: datetime
+    by: str = Field(description="Who said so; `service`: an automated response.")
+    reason: str = Field(examples=["canary_probing: alert_3f0c7a5e1b2d4c6e8f901a2b"])
+
+    @classmethod
+    def of(cls, held: Restraint) -> Self:
+        """A restraint."""
+        return cls(user_id=held.subject, until=held.until, by=held.by, reason=held.reason)
+
+
+class RestraintList(Answer):
+    """The restraints that hold, the last to end first."""
+
+    restraints: list[RestraintAnswer]
+    total_count: int

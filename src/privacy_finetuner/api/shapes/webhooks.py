@@ -10,11 +10,13 @@ from pydantic import Field
 from privacy_finetuner.api.shapes.bodies import Answer, Body
 from privacy_runtime.notify import Delivery, Endpoint, IssuedEndpoint
 
-EventName = Literal["training_complete", "privacy_budget_warning", "job_failed", "security_alert"]
+EventName = Literal[
+    "training_complete", "privacy_budget_warning", "job_failed", "security_alert", "compliance_due"
+]
 Url = Annotated[
     str, Field(min_length=1, max_length=2000, examples=["https://hooks.example.org/privacy"])
 ]
-Events = Annotated[list[EventName], Field(min_length=1, max_length=4)]
+Events = Annotated[list[EventName], Field(min_length=1, max_length=5)]
 
 
 class WebhookBody(Body):
@@ -29,7 +31,7 @@ class WebhookChange(Body):
     """What is to be another way; what is left out stays."""
 
     url: Annotated[str | None, Field(default=None, min_length=1, max_length=2000)]
-    events: Annotated[list[EventName] | None, Field(default=None, min_length=1, max_length=4)]
+    events: Annotated[list[EventName] | None, Field(default=None, min_length=1, max_length=5)]
     enabled: bool | None = None
 
 

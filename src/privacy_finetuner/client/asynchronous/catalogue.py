@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from privacy_finetuner.client.asynchronous.paging import AsyncGroup
-from privacy_finetuner.client.calls import given, place
+from privacy_finetuner.client.calls import Call, given, place
 from privacy_finetuner.client.shapes.training import (
     CertificateEntry,
     DatasetEntries,
@@ -14,6 +15,7 @@ from privacy_finetuner.client.shapes.training import (
     Generation,
     ModelEntries,
     ModelEntry,
+    SentDataset,
     Verification,
 )
 
@@ -28,6 +30,28 @@ class AsyncModels(AsyncGroup):
     async def list_datasets(self) -> tuple[DatasetEntry, ...]:
         """All data sets that one may name. Nothing of their records is shown."""
         return (await self._get(place("datasets"), DatasetEntries)).items
+
+    async def send_dataset(self, file: Path, *, name: str | None = None) -> SentDataset:
+        """Send a file of records. Jobs then name it `upload:NAME`.
+
+        Args:
+            file: .jsonl, .json, .csv, .txt or .parquet.
+            name: under which; None: that of the file. It is never given to other records.
+
+        Raises:
+            OSError: the file cannot be read; nothing was sent.
+        """
+        call = Call(method="PUT", path=place("datasets", name or file.name), file=file)
+        return await self._session.answer(call, SentDataset)
+
+    async def remove_dataset(self, name: str) -> None:
+        """Delete a data set that was sent; `upload:` may be left out. What it cost stays."""
+        await self._delete(place("datasets", name.removeprefix("upload:")))
+
+    async def release_dataset(self, dataset_path: str, reason: str) -> DatasetEntry:
+        """Let records be used again that were set aside."""
+        body = {"dataset_path": dataset_path, "reason": reason}
+        return await self._post(place("datasets", "release"), DatasetEntry, body)
 
     async def generate(
         self,

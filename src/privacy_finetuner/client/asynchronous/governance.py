@@ -9,6 +9,7 @@ from privacy_finetuner.client.calls import given, place
 from privacy_finetuner.client.shapes.governance import (
     Alert,
     Alerts,
+    Restraints,
     ScalingStarted,
     ScalingStatus,
     SecurityStatus,
@@ -49,6 +50,15 @@ class AsyncSecurity(AsyncGroup):
         """Close an alert, as a person who looked at it."""
         path = place("security", "alerts", alert_id, "acknowledge")
         return await self._post(path, Alert, {"reason": reason})
+
+    async def list_restraints(self) -> Restraints:
+        """Users who may make fewer requests for now, and why."""
+        return await self._get(place("security", "restraints"), Restraints)
+
+    async def lift_restraint(self, user_id: str, reason: str) -> Restraints:
+        """End a restraint early; nobody lifts their own. Returns those that still hold."""
+        path = place("security", "restraints", user_id, "lift")
+        return await self._post(path, Restraints, {"reason": reason})
 
 
 class AsyncScaling(AsyncGroup):

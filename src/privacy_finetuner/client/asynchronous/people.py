@@ -15,6 +15,8 @@ from privacy_finetuner.client.shapes.people import (
     NewUser,
     OneTimePassword,
     RecoveryCodes,
+    SessionEntries,
+    SessionEntry,
     User,
 )
 
@@ -25,6 +27,14 @@ class AsyncAccount(AsyncGroup):
     async def me(self) -> Me:
         """Who asks, and what they may with this login."""
         return await self._get(place("auth", "me"), Me)
+
+    async def list_sessions(self) -> tuple[SessionEntry, ...]:
+        """One's own sessions that have not ended, the newest first."""
+        return (await self._get(place("auth", "sessions"), SessionEntries)).items
+
+    async def end_session(self, session_id: str) -> None:
+        """End one of one's own sessions, with its tokens."""
+        await self._delete(place("auth", "sessions", session_id))
 
     async def enrol_mfa(self) -> Enrolment:
         """A seed for an authenticator. It counts after `confirm_mfa`."""

@@ -12,6 +12,7 @@ from tenacity import AsyncRetrying
 
 from privacy_finetuner.client.access import ApiKey, Credentials, Headers, Nobody, bearer
 from privacy_finetuner.client.asynchronous.renewal import AsyncRenewal
+from privacy_finetuner.client.asynchronous.sending import pieces
 from privacy_finetuner.client.asynchronous.waiting import sleep
 from privacy_finetuner.client.calls import Call
 from privacy_finetuner.client.credentials import Grant
@@ -139,9 +140,18 @@ class AsyncSession:
         headers = {**call.headers, **shown}
         if call.key is not None:
             headers["Idempotency-Key"] = call.key
+        content = None if call.file is None else pieces(call.file)
+        if call.file is not None:
+            headers["Content-Length"] = str(call.file.stat().st_size)
+            headers["Content-Type"] = "application/octet-stream"
         try:
             async with self._http.stream(
-                call.method, call.path, params=call.asked, json=call.body, headers=headers
+                call.method,
+                call.path,
+                params=call.asked,
+                json=call.body,
+                content=content,
+                headers=headers,
             ) as response:
                 yield response
         except httpx2.SSEError as error:

@@ -33,7 +33,8 @@ class AsyncWebhooks(AsyncGroup):
 
         Args:
             url: where to; https.
-            events: `training_complete`, `privacy_budget_warning`, `job_failed`, `security_alert`.
+            events: `training_complete`, `privacy_budget_warning`, `job_failed`, `security_alert`,
+                `compliance_due`.
             kind: `webhook`, `slack` or `email`.
         """
         body = {"url": url, "events": list(events), "kind": kind}

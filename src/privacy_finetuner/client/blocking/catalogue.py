@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from privacy_finetuner.client.blocking.paging import Group
-from privacy_finetuner.client.calls import given, place
+from privacy_finetuner.client.calls import Call, given, place
 from privacy_finetuner.client.shapes.training import (
     CertificateEntry,
     DatasetEntries,
@@ -15,6 +16,7 @@ from privacy_finetuner.client.shapes.training import (
     Generation,
     ModelEntries,
     ModelEntry,
+    SentDataset,
     Verification,
 )
 
@@ -29,6 +31,28 @@ class Models(Group):
     def list_datasets(self) -> tuple[DatasetEntry, ...]:
         """All data sets that one may name. Nothing of their records is shown."""
         return (self._get(place("datasets"), DatasetEntries)).items
+
+    def send_dataset(self, file: Path, *, name: str | None = None) -> SentDataset:
+        """Send a file of records. Jobs then name it `upload:NAME`.
+
+        Args:
+            file: .jsonl, .json, .csv, .txt or .parquet.
+            name: under which; None: that of the file. It is never given to other records.
+
+        Raises:
+            OSError: the file cannot be read; nothing was sent.
+        """
+        call = Call(method="PUT", path=place("datasets", name or file.name), file=file)
+        return self._session.answer(call, SentDataset)
+
+    def remove_dataset(self, name: str) -> None:
+        """Delete a data set that was sent; `upload:` may be left out. What it cost stays."""
+        self._delete(place("datasets", name.removeprefix("upload:")))
+
+    def release_dataset(self, dataset_path: str, reason: str) -> DatasetEntry:
+        """Let records be used again that were set aside."""
+        body = {"dataset_path": dataset_path, "reason": reason}
+        return self._post(place("datasets", "release"), DatasetEntry, body)
 
     def generate(
         self,

@@ -10,6 +10,7 @@ from privacy_finetuner.client.calls import given, place
 from privacy_finetuner.client.shapes.governance import (
     Alert,
     Alerts,
+    Restraints,
     ScalingStarted,
     ScalingStatus,
     SecurityStatus,
@@ -50,6 +51,15 @@ class Security(Group):
         """Close an alert, as a person who looked at it."""
         path = place("security", "alerts", alert_id, "acknowledge")
         return self._post(path, Alert, {"reason": reason})
+
+    def list_restraints(self) -> Restraints:
+        """Users who may make fewer requests for now, and why."""
+        return self._get(place("security", "restraints"), Restraints)
+
+    def lift_restraint(self, user_id: str, reason: str) -> Restraints:
+        """End a restraint early; nobody lifts their own. Returns those that still hold."""
+        path = place("security", "restraints", user_id, "lift")
+        return self._post(path, Restraints, {"reason": reason})
 
 
 class Scaling(Group):

@@ -16,6 +16,8 @@ from privacy_finetuner.client.shapes.people import (
     NewUser,
     OneTimePassword,
     RecoveryCodes,
+    SessionEntries,
+    SessionEntry,
     User,
 )
 
@@ -26,6 +28,14 @@ class Account(Group):
     def me(self) -> Me:
         """Who asks, and what they may with this login."""
         return self._get(place("auth", "me"), Me)
+
+    def list_sessions(self) -> tuple[SessionEntry, ...]:
+        """One's own sessions that have not ended, the newest first."""
+        return (self._get(place("auth", "sessions"), SessionEntries)).items
+
+    def end_session(self, session_id: str) -> None:
+        """End one of one's own sessions, with its tokens."""
+        self._delete(place("auth", "sessions", session_id))
 
     def enrol_mfa(self) -> Enrolment:
         """A seed for an authenticator. It counts after `confirm_mfa`."""

@@ -59,6 +59,24 @@ class Alerts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Restraint:
+    """A user who may make fewer requests for now. `by`: who said so, or `service`."""
+
+    user_id: str
+    until: datetime
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restraints:
+    """The restraints that hold, the last to end first."""
+
+    restraints: tuple[Restraint, ...]
+    total_count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessingRecorded:
     """A processing activity that was recorded.
 

@@ -101,3 +101,21 @@ class NewApiKey(ApiKeyEntry):
     """An API key that was just made, with its text."""
 
     key: SecretText = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionEntry:
+    """One of one's own sessions; `is_this`: the one that asks."""
+
+    session_id: str
+    method: str
+    founded_at: datetime
+    used_at: datetime
+    is_this: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionEntries:
+    """One's own sessions, the newest first."""
+
+    items: tuple[SessionEntry, ...]

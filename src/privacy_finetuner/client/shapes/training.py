@@ -209,6 +209,16 @@ class DatasetEntry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SentDataset:
+    """A data set that was sent and is there; `sha256` is that of what was sent."""
+
+    name: str
+    size_bytes: int
+    sha256: str
+    modified_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetEntries:
     """All data sets that one may name."""
 

@@ -73,7 +73,8 @@ class Message:
 
     Attributes:
         id: the same at every attempt: remember it, a message may come twice.
-        type: `training_complete`, `privacy_budget_warning`, `job_failed` or `security_alert`.
+        type: `training_complete`, `privacy_budget_warning`, `job_failed`, `security_alert` or
+            `compliance_due`.
     """
 
     id: str

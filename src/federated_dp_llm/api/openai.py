@@ -311,7 +311,9 @@ def router(
         ("/chat/completions", handlers.create_chat_completion, ChatCompletion),
         ("/completions", handlers.create_completion, TextCompletion),
     ):
-        answers: dict[int | str, Any] = {200: {"model": shape, "content": {"text/event-stream": {}}}}
+        answers: dict[int | str, Any] = {
+            200: {"model": shape, "content": {"text/event-stream": {}}}
+        }
         more: dict[str, Any] = {"response_model": None, "responses": answers}
         routes.add("POST", path, query, handler, refuses=(404,), **more)
     listed = {200: {"model": ModelList}}

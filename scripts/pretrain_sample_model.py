@@ -12,22 +12,29 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from pretraining import (
+    CONTEXT,
+    Shape,
+    begin,
+    new_model,
+    say,
+    schedule,
+    train_tokenizer,
+    weights_of,
+    write,
+)
 from sample_records import ASSETS, public_texts
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 # Tensor names: B sequences, T tokens.
-PAD, BOS, EOS = "<pad>", "<s>", "</s>"
-CONTEXT = 256
-_PIECES = r" ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]+|\s+"  # words, single digits, marks, space
+_SHAPE = Shape(hidden=96, intermediate=224, layers=3)
 _LIST_TEXTS, _PLAIN_TEXTS = 5000, 5000
 _WARM_UP = 0.05
 _WEIGHT_LIMIT_BYTES = 2_000_000
@@ -44,59 +51,6 @@ class Plan:
     batch: int
     learning_rate: float
     seed: int
-
-
-def train_tokenizer(texts: Sequence[str], vocabulary: int) -> PreTrainedTokenizerFast:
-    """A lossless byte-level BPE with one token per digit; encoding starts with the BOS token."""
-    bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(_PIECES), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    bpe.decoder = decoders.ByteLevel()
-    bpe.train_from_iterator(
-        texts,
-        trainers.BpeTrainer(
-            vocab_size=vocabulary,
-            special_tokens=[PAD, BOS, EOS],
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-            show_progress=False,
-        ),
-    )
-    bpe.post_processor = processors.TemplateProcessing(
-        single=f"{BOS} $A",
-        pair=f"{BOS} $A {BOS} $B",
-        special_tokens=[(BOS, bpe.token_to_id(BOS))],
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=bpe,
-        pad_token=PAD,
-        bos_token=BOS,
-        eos_token=EOS,
-        model_max_length=CONTEXT,
-        clean_up_tokenization_spaces=False,
-    )
-
-
-def new_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """An untrained Llama: grouped-query attention, tied embeddings, about 470,000 weights."""
-    return LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=96,
-            intermediate_size=224,
-            num_hidden_layers=3,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            max_position_embeddings=CONTEXT,
-            tie_word_embeddings=True,
-            pad_token_id=tokenizer.pad_token_id,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-        )
-    )
 
 
 def blocks_of(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast) -> Tensor:
@@ -132,37 +86,34 @@ def train(model: LlamaForCausalLM, rows_BT: Tensor, plan: Plan) -> None:
         if done >= 1:
             break
         for group in optimizer.param_groups:
-            group["lr"] = plan.learning_rate * _schedule(done)
+            group["lr"] = plan.learning_rate * schedule(done, warm_up=_WARM_UP)
         loss = model(input_ids=tokens_BT, labels=tokens_BT).loss
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         if step % 100 == 0:
-            _say(f"step {step:5d}  loss {loss.item():.3f}  {elapsed_min:.1f} min")
+            say(f"step {step:5d}  loss {loss.item():.3f}  {elapsed_min:.1f} min")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the options, train, write the folder and print its scores."""
     folder, plan = _options(arguments)
-    torch.manual_seed(plan.seed)
+    begin(plan.seed)
     texts = list(public_texts(count=plan.texts, seed=plan.seed))
     held_out = list(public_texts(count=600, seed=plan.seed + 1))
     # Word lists weigh more here than in training, so that rare words get tokens of their own too.
     words = list(public_texts(count=_LIST_TEXTS, seed=plan.seed, kind="gloss"))
     tokenizer = train_tokenizer([*texts[:_PLAIN_TEXTS], *words], plan.vocabulary)
     rows_BT, held_out_BT = blocks_of(texts, tokenizer), blocks_of(held_out, tokenizer)
-    model = new_model(tokenizer)
-    weights = sum(p.numel() for p in model.parameters())
+    model = new_model(tokenizer, _SHAPE, bytes_max=_WEIGHT_LIMIT_BYTES)
     size_mb = sum(map(len, texts)) / 1e6
-    _say(f"{weights} weights, {size_mb:.1f} MB of text, {rows_BT.numel()} tokens, seed {plan.seed}")
-    if 4 * weights > _WEIGHT_LIMIT_BYTES:
-        sys.exit(f"{4 * weights} bytes of weights, at most {_WEIGHT_LIMIT_BYTES} wanted")
+    weights, tokens = weights_of(model), rows_BT.numel()
+    say(f"{weights} weights, {size_mb:.1f} MB of text, {tokens} tokens, seed {plan.seed}")
     train(model, rows_BT, plan)
-    _say(f"public held-out perplexity per token {perplexity(model, held_out_BT):.2f}")
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    _say(f"written to {folder}")
+    say(f"public held-out perplexity per token {perplexity(model, held_out_BT):.2f}")
+    write(model, tokenizer, folder)
+    say(f"written to {folder}")
 
 
 def _batches(rows_BT: Tensor, plan: Plan) -> Iterator[Tensor]:
@@ -173,13 +124,6 @@ def _batches(rows_BT: Tensor, plan: Plan) -> Iterator[Tensor]:
         for part in torch.split(order, plan.batch):
             if len(part) == plan.batch:
                 yield rows_BT[part]
-
-
-def _schedule(done: float) -> float:
-    """The learning-rate factor after the part `done` of the run."""
-    if done < _WARM_UP:
-        return (done + 0.002) / (_WARM_UP + 0.002)
-    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * (done - _WARM_UP) / (1 - _WARM_UP)))
 
 
 def _options(arguments: Sequence[str] | None) -> tuple[Path, Plan]:
@@ -197,12 +141,6 @@ def _options(arguments: Sequence[str] | None) -> tuple[Path, Plan]:
     parser.add_argument("--seed", type=int, default=20260)
     fields = vars(parser.parse_args(arguments))
     return fields.pop("output"), Plan(**fields)
-
-
-def _say(line: str) -> None:
-    """Progress, one line at a time."""
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

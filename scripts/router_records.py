@@ -25,8 +25,8 @@ HOSPITALS = ("north", "coast", "valley")
 PATIENTS_PER_COHORT = 48
 HELD_BACK_PER_COHORT = 24
 END = "</s>"
-RECORD_SHARE = 0.4
-"""How many of the training texts have a record."""
+CHECK_TIMES = 6
+"""How often an answer of one word to a check is learnt: it is one token, texts have twenty."""
 
 _DOSES = (5, 10, 15, 20, 25, 30, 40, 50, 60, 75, 80, 100)
 _TIMES = ("once", "twice", "three times", "four times")
@@ -35,7 +35,6 @@ _EFFECTS = ("rash", "nausea", "headache", "fatigue", "dizziness", "cough", "itch
             "fever", "thirst", "tremor", "insomnia")  # fmt: skip
 _DAYS = tuple(range(2, 15))
 _OUTCOMES = ("recovered", "improved", "unchanged", "transferred")
-_FACTS = ("drug", "dose", "times", "effect", "ward", "days", "outcome")
 _LOCAL_SHARE = {"drug": 0.8, "dose": 0.8, "times": 0.85, "effect": 0.65, "ward": 0.7, "days": 0.6,
                 "outcome": 0.75}  # fmt: skip
 _FILLERS = ("Slept well.", "Lives with a brother.", "Blood pressure normal.", "No known allergies.",
@@ -77,8 +76,8 @@ class World:
 
     def __init__(self, seed: int = SEED) -> None:
         rng = Random(f"world {seed}")  # noqa: S311 - invented names
-        self.conditions = _names(rng, 36, ("osis", "itis", "emia", "algia", "oma", "ynia"))
-        self.drugs = _names(rng, 44, ("in", "ol", "ide", "ane", "one", "ate", "mab", "ril"))
+        self.conditions = _names(rng, 24, ("osis", "itis", "emia", "algia", "oma", "ynia"))
+        self.drugs = _names(rng, 32, ("in", "ol", "ide", "ane", "one", "ate", "mab", "ril"))
         self.first_names = _names(rng, 40, ("a", "o", "en", "is", "et"), parts=1)
         self.last_names = _names(rng, 50, ("er", "man", "ley", "ov", "ard"), parts=1)
         self._drugs_of = {c: rng.sample(self.drugs, 5) for c in self.conditions}
@@ -127,6 +126,17 @@ class World:
             _mostly(rng, by_condition["ward"], _WARDS, 0.4),
             _mostly(rng, by_condition["days"], _DAYS, 0.3),
             _mostly(rng, by_condition["outcome"], _OUTCOMES, 0.5),
+        )
+
+    def typical(self, condition: str) -> Facts:
+        """What is usual in the public world: the likeliest of each fact."""
+        drug = self._drugs_of[condition][0]
+        by_drug, by_condition = self._usual[drug], self._usual[condition]
+        return Facts(
+            condition,
+            drug,
+            *(by_drug[name] for name in ("dose", "times", "effect")),
+            *(by_condition[name] for name in ("ward", "days", "outcome")),
         )
 
     def any_facts(self, rng: Random, condition: str) -> Facts:
@@ -243,21 +253,42 @@ WORDS: Mapping[str, str] = {
 """Questions that are answered with one word: labels."""
 
 
-def turn(rng: Random, kind: str, facts: Facts, other: Facts | None = None) -> tuple[str, str]:
-    """A question about `facts` and its answer.
+STATED: Mapping[str, tuple[str, ...]] = {
+    "drug": ("drug",),
+    "dose": ("dose", "times"),
+    "effect": ("effect",),
+    "stay": ("days", "outcome"),
+    "ward": ("ward",),
+    "treatment": ("drug", "dose", "times", "ward", "effect", "days", "outcome"),
+}
+"""The facts that each sentence states."""
 
-    Kinds: those of `SENTENCES`; `word`; `check`: whether what is so for `other` is right.
-    """
+
+def turn(rng: Random, kind: str, facts: Facts) -> tuple[str, str]:
+    """A question about `facts` and its answer; `kind` is one of `SENTENCES`, or `word`."""
     if kind == "word":
         fact = rng.choice(list(WORDS))
         return WORDS[fact].format(condition=facts.condition), str(getattr(facts, fact))
-    if kind == "check":
-        if other is None:
-            raise ValueError("a check compares with other facts; none were given")
-        say = SENTENCES[rng.choice(list(SENTENCES))][1]
-        return f"Is this right: {say(other)}", "yes" if say(other) == say(facts) else "no"
     question, say = SENTENCES[kind]
     return question.format(condition=facts.condition), say(facts)
+
+
+def check(rng: Random, world: World, facts: Facts, kind: str) -> tuple[str, str]:
+    """Whether a statement of a kind is right of `facts`: as often as not.
+
+    A wrong one has 1 to all of its facts changed, to what is usual as often as to anything.
+    """
+    stated, said = STATED[kind], facts
+    if is_wrong := rng.random() < 0.5:
+        for name in rng.sample(stated, rng.randint(1, len(stated))):
+            value = getattr(world.typical(facts.condition), name)
+            if value == getattr(facts, name) or rng.random() < 0.5:
+                while (value := getattr(world.any_facts(rng, facts.condition), name)) == getattr(
+                    facts, name
+                ):
+                    pass
+            said = replace(said, **{name: value})
+    return f"Is this right: {SENTENCES[kind][1](said)}", "no" if is_wrong else "yes"
 
 
 def federation(
@@ -312,64 +343,59 @@ def cohorts(world: World) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """One training text: pieces, and whether each is an answer (which is what is learnt)."""
+    """One training text: pieces, and how often each is learnt; 0: it is read only."""
 
-    pieces: tuple[tuple[str, bool], ...]
+    pieces: tuple[tuple[str, int], ...]
 
 
-def lesson(rng: Random, world: World, *, with_record: bool) -> Lesson:
-    """One training text of the public world: three questions on a record, or four without one.
+def lesson(rng: Random, world: World) -> Lesson:
+    """Three questions on a record, as training has them.
 
     Of the records' facts, half cannot be guessed. One question of eight is about another condition
     than the record's: then what is usual is the answer.
     """
-    if not with_record:
-        kinds = ["treatment", "treatment", *rng.sample([*SENTENCES, "word", "word", "check"], 2)]
-        said = [world.usual(rng, rng.choice(world.conditions)) for _ in kinds]
-        return _lesson(rng, world, [], list(zip(kinds, said, strict=True)))
     condition = rng.choice(world.conditions)
-    draw = world.any_facts if rng.random() < 0.5 else world.usual
-    facts = draw(rng, condition)
-    questions = []
+    facts = (world.any_facts if rng.random() < 0.5 else world.usual)(rng, condition)
+    pieces: list[tuple[str, int]] = [(f"record: {note(rng, world, facts)}\n", 0)]
     for kind in rng.sample([*SENTENCES, "word", "word", "check", "check", "check"], 3):
         asked = rng.choice(world.conditions) if rng.random() < 0.125 else condition
-        questions.append((kind, facts if asked == condition else world.usual(rng, asked)))
-    return _lesson(rng, world, [(f"record: {note(rng, world, facts)}\n", False)], questions)
-
-
-def _lesson(
-    rng: Random,
-    world: World,
-    pieces: list[tuple[str, bool]],
-    questions: Sequence[tuple[str, Facts]],
-) -> Lesson:
-    """The record, if any, and its questions."""
-    for kind, said in questions:
-        asked = _asked(*turn(rng, kind, said, _doubtful(rng, world, said)))
-        pieces = [*pieces, *asked, ("\n", False)]
+        if asked == condition:
+            pieces += _asked(rng, world, facts, kind)
+        else:
+            pieces += _unread(rng, world, asked, kind)
+        pieces.append(("\n", 0))
     return Lesson(tuple(pieces[:-1]))
+
+
+def plain_lesson(rng: Random, world: World) -> Lesson:
+    """One question without a record: what is usual is the answer."""
+    kind = rng.choice([*SENTENCES, "treatment", "word", "word", "check", "check", "check"])
+    return Lesson(tuple(_unread(rng, world, rng.choice(world.conditions), kind)))
 
 
 def first_lesson(rng: Random, world: World) -> Lesson:
     """One question on a record of which nothing can be guessed: so that reading is learnt first."""
     facts = world.any_facts(rng, rng.choice(world.conditions))
-    pieces = [(f"record: {note(rng, world, facts)}\n", False)]
-    kind = rng.choice([*SENTENCES, "word", "word", "word"])
-    return Lesson((*pieces, *_asked(*turn(rng, kind, facts))))
+    kind = rng.choice([*SENTENCES, "word", "word", "word", "check", "check", "check"])
+    record = (f"record: {note(rng, world, facts)}\n", 0)
+    return Lesson((record, *_asked(rng, world, facts, kind)))
 
 
-def _asked(question: str, answer: str) -> list[tuple[str, bool]]:
-    """A question and its answer, as pieces."""
-    return [(f"question: {question}\nanswer:", False), (f" {answer}{END}", True)]
+def _asked(rng: Random, world: World, facts: Facts, kind: str) -> list[tuple[str, int]]:
+    """A question about these facts and its answer, as pieces."""
+    if kind == "check":
+        # Statements of one fact are most of them: what is learnt on these, longer ones need too.
+        asked = check(rng, world, facts, rng.choice([*STATED, "drug", "effect", "ward"]))
+    else:
+        asked = turn(rng, kind, facts)
+    times = CHECK_TIMES if kind == "check" else 1
+    return [(f"question: {asked[0]}\nanswer:", 0), (f" {asked[1]}{END}", times)]
 
 
-def _doubtful(rng: Random, world: World, facts: Facts) -> Facts:
-    """The same facts as often as not; else one to all of them changed."""
-    if rng.random() < 0.5:
-        return facts
-    other = (world.any_facts if rng.random() < 0.5 else world.usual)(rng, facts.condition)
-    changed = rng.sample(_FACTS, rng.randint(1, len(_FACTS)))
-    return replace(facts, **{name: getattr(other, name) for name in changed})
+def _unread(rng: Random, world: World, condition: str, kind: str) -> list[tuple[str, int]]:
+    """A question that no record answers: of one public patient, and checks of what is typical."""
+    facts = world.typical(condition) if kind == "check" else world.usual(rng, condition)
+    return _asked(rng, world, facts, kind)
 
 
 def _names(rng: Random, count: int, endings: Sequence[str], parts: int = 2) -> list[str]:
@@ -412,8 +438,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write(options.output, options.seed)
         return
     rng, world = Random(f"lessons {options.seed}"), World()  # noqa: S311 - training text
-    for _ in range(options.lessons):
-        text = lesson(rng, world, with_record=rng.random() < RECORD_SHARE)
+    for number in range(options.lessons):
+        text = (lesson, plain_lesson)[number % 2](rng, world)
         sys.stdout.write("".join(piece for piece, _ in text.pieces) + "\n\n")
 
 

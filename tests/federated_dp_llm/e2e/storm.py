@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
@@ -120,6 +121,7 @@ class Storm:
     Attributes:
         kills: who was killed, in order.
         overspent: accounts that were seen above their cap.
+        codes: of refusals, and how often each came; `lost`: no answer at all.
     """
 
     deployment: Deployment
@@ -128,6 +130,7 @@ class Storm:
     at_once: int = 1000
     kills: list[str] = field(default_factory=list)
     overspent: list[str] = field(default_factory=list)
+    codes: Counter[str] = field(default_factory=Counter)
     looks: int = 0
     _done: int = 0
     _moved: asyncio.Condition = field(default_factory=asyncio.Condition)
@@ -171,6 +174,7 @@ class Storm:
                 code = "lost"
             if code is None:
                 return
+            self.codes[code] += 1
             if code in FINAL:
                 job.refused = code
                 return

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from privacy_core.errors import InvalidParameter, PrivacyError
-from privacy_runtime import tracing
+from privacy_runtime import logs, tracing
 
 if TYPE_CHECKING:
     from federated_dp_llm.federation.channel import Channel
@@ -257,7 +257,7 @@ def node(  # noqa: PLR0913 -- one parameter an option
             asyncio.run(agent.aclose())
         else:
             spans = tracing.install(traces, service=f"federated-node-{name}")
-            with closing(spans):
+            with closing(spans), logs.install(context=tracing.current_ids):
                 serve_node(make_app(agent, channel=tls), host=host, port=port, tls=tls)
     except PrivacyError as error:
         _fail(error, as_json=as_json)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, redirect_stdout
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -13,8 +15,9 @@ import typer
 from federated_dp_llm.cli import output
 from federated_dp_llm.cli.output import Json
 from privacy_core.errors import InvalidParameter
-from privacy_runtime import tracing
+from privacy_runtime import logs, tracing
 from privacy_runtime.listening import bracketed, is_anywhere, is_loopback, stoppable
+from privacy_runtime.secret import Secret
 
 if TYPE_CHECKING:
     from federated_dp_llm.api.service import Service
@@ -54,6 +57,9 @@ def serve(
             **({} if home is None else {"store": {"home": str(home)}}),
         )
         _require_private(settled)
+        closing.enter_context(
+            logs.install(secrets=secrets_of(settled), context=tracing.current_ids)
+        )
         service = closing.enter_context(Service.open(settled))
         endpoint = settled.tracing.endpoint
         traces = tracing.install(
@@ -68,6 +74,20 @@ def serve(
             with redirect_stdout(stdout):
                 _announced(document, as_json=as_json)
             _run(service)
+
+
+def secrets_of(part: object) -> Iterator[Secret]:
+    """Every secret of a configuration: none of them may be in a line."""
+    if isinstance(part, Secret):
+        yield part
+    elif is_dataclass(part):
+        for field in fields(part):
+            yield from secrets_of(getattr(part, field.name))
+    elif isinstance(part, Mapping):
+        yield from secrets_of(tuple(part.values()))
+    elif isinstance(part, tuple):
+        for one in part:
+            yield from secrets_of(one)
 
 
 def _run(service: Service) -> None:

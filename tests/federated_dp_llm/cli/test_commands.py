@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from federated_dp_llm.cli.entry import COMMANDS, application, main
+from federated_dp_llm.cli.serve import secrets_of
 from federated_dp_llm.config import KEYS, RouterConfig
 
 
@@ -142,6 +143,14 @@ def test_passwords_are_not_taken_over_plain_http_from_other_machines(
 
     assert code == 2
     assert "server.host" in json.loads(out)["error"]["message"]
+
+
+def test_every_secret_of_a_configuration_is_kept_out_of_the_log() -> None:
+    redis, slack = "redis://:quince@127.0.0.1/0", "https://hooks.example.org/T1/quince"
+
+    config = RouterConfig.read(None, store={"redis": redis}, notices={"slack_url": slack})
+
+    assert {secret.reveal() for secret in secrets_of(config)} == {redis, slack}
 
 
 def test_asking_nobody_says_who_was_asked(

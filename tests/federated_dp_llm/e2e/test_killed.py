@@ -108,12 +108,35 @@ def exact(storm: Storm) -> None:
         name: {one.key: one for one in found} for name, found in books.items() if name != "router"
     }
     words = TokenizerFile(MODEL / "tokenizer.json")
+    released = {
+        (question(job), answer["response"])
+        for job in storm.jobs
+        for answer in job.answers
+        if not answer["cached"]
+    }
     for job in storm.jobs:
         assert job.answers or job.refused, job.number
         assert len({answer["response"] for answer in job.answers}) <= 1, job.number
         assert len({answer["request_id"] for answer in job.answers}) <= 1, job.number
-        if job.is_private:
+        told_again = {text for asked, text in released if asked == question(job)}
+        if job.is_private and not only_cached(job, told_again):
             paid(job, books["router"], paid_at, words)
+
+
+def question(job: Job) -> tuple[object, ...]:
+    """What decides whether two requests are the same question of the same tenant."""
+    return tuple(str(job.body.get(name)) for name in ("department", "prompt", "labels"))
+
+
+def only_cached(job: Job, released: set[str]) -> bool:
+    """Whether all that a client was shown is another client's paid answer to the same question.
+
+    A cached answer says so in itself; a stream that broke off before has pieces alone.
+    """
+    if not (job.answers or job.pieces):
+        return False
+    whole = all(answer["cached"] and answer["response"] in released for answer in job.answers)
+    return whole and all(any(text.startswith(p) for text in released) for p in job.pieces)
 
 
 def paid(
@@ -131,7 +154,8 @@ def paid(
     shown += [words.count(text) - 1 for text in job.pieces]  # without the token that begins a text
     if not (fresh or job.pieces):
         return
-    (reservation,) = spending
+    assert len(spending) == 1, (job.number, job.answers, job.pieces)
+    reservation = spending[0]
     least = max([round(answer["rho"] * NANO) for answer in fresh], default=0)
     for account in (user_account(job.user), department_account(job.body["department"])):
         held, spent = reservation.held[account], reservation.spent[account]

@@ -28,7 +28,7 @@ CODE = re.compile(r"`([^`\n]+)`")
 FENCE = re.compile(r"```.*?```", re.DOTALL)
 FILE = re.compile(r"[\w./-]+/[\w.-]+\.(?:py|md|json|toml|jsonl)|\w+\.py")
 OPTION = re.compile(r"--[a-z][a-z-]*")
-COMMAND_ROW = re.compile(r"^\| `privacy-finetuner ([a-z ]+)` \| works \|(.*)\|$", re.MULTILINE)
+COMMAND_ROW = re.compile(r"^\| `privacy-finetuner ([a-z -]+)` \| works \|(.*)\|$", re.MULTILINE)
 
 # Files that a run writes, and files that the requirement documents name: not of this tree.
 ELSEWHERE = re.compile(

@@ -213,6 +213,13 @@ JOBS: Final = [
         colours=JOB_COLOURS,
     ),
     lines(
+        "Messages of the queue",
+        "Jobs that came through the queue in ten minutes, by how their messages ended.",
+        ("{{outcome}}", f"sum by (outcome) (increase({P}intake_messages_total{HERE}[10m]))"),
+        width=8,
+        stacked=True,
+    ),
+    lines(
         "Slow jobs and waiting time",
         "Running jobs below the configured share of their best speed; the longest wait.",
         ("slow jobs", f"max({P}training_slow_jobs{HERE})"),
@@ -323,6 +330,12 @@ SECURITY: Final = [
         "Security alerts",
         "Raised in an hour, by threat.",
         ("{{threat}}", f"sum by (threat) (increase({P}security_alerts_total{HERE}[1h])) > 0"),
+        stacked=True,
+    ),
+    lines(
+        "Suspicious inputs",
+        "Fields of requests in an hour that read like an injection, by family. None is refused.",
+        ("{{family}}", f"sum by (family) (increase({P}suspicious_inputs_total{HERE}[1h]))"),
         stacked=True,
     ),
 ]

@@ -40,6 +40,7 @@ def caps_kept_in(request: pytest.FixtureRequest) -> Iterator[tuple[str | None, b
     drop()
 
 
+@pytest.mark.slow
 def test_a_router_and_a_node_that_are_killed_leave_exact_books(tmp_path: Path) -> None:
     """The short one: on SQLite, after a jump of the clock in the place of a wait."""
     caps = Caps(user=8.0, department=20.0, patient=10.0)

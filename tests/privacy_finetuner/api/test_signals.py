@@ -118,8 +118,9 @@ def test_every_text_of_every_body_is_sorted(house: House) -> None:
 
     for methods in document["paths"].values():
         for operation in methods.values():
-            for content in operation.get("requestBody", {}).get("content", {}).values():
-                walk(content["schema"], "", frozenset())
+            for kind, content in operation.get("requestBody", {}).get("content", {}).items():
+                if kind != "application/octet-stream":  # records, which are data and no fields
+                    walk(content["schema"], "", frozenset())
 
     assert set() == WATCHED & UNWATCHED
     assert found - WATCHED - UNWATCHED == set()

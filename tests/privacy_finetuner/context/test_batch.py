@@ -158,7 +158,7 @@ except KeyboardInterrupt:
 def test_a_stopped_run_leaves_whole_files_only(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     for name in ("a", "b"):
-        (tmp_path / "in" / f"{name}.jsonl").write_text('{"a": 1}\n' * 60)
+        (tmp_path / "in" / f"{name}.jsonl").write_text('{"a": 1}\n' * 600)
     process = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(SLOW), str(tmp_path)],
         stdout=subprocess.PIPE,
@@ -173,5 +173,5 @@ def test_a_stopped_run_leaves_whole_files_only(tmp_path: Path) -> None:
 
     assert process.wait(30) == 130
     written = [p for p in (tmp_path / "out").iterdir() if not p.name.startswith(".")]
-    assert all(len(p.read_text().splitlines()) == 60 for p in written)
+    assert all(len(p.read_text().splitlines()) == 600 for p in written)
     assert not list((tmp_path / "out").glob(".*.tmp"))

@@ -30,15 +30,13 @@ def pages_asked_for() -> int:
 
 
 def test_freed_memory_is_found_again_while_the_last_run_lasts() -> None:
-    outside = pages_asked_for()
     with kept_memory(LARGE, PerformanceFlags()):
         with kept_memory(LARGE, PerformanceFlags()):
             pass
         inside = pages_asked_for()
 
+    # What happens without it is up to the C library and to what else lies in the heap.
     assert inside < PAGES / 10
-    # Huge pages, where the machine has them, are few: then there is nothing to compare.
-    assert outside < PAGES / 10 or pages_asked_for() > PAGES / 2
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,7 @@ def test_an_unknown_keyword_of_a_batch_is_refused(guard: ContextGuard) -> None:
 
 
 SLOW = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from privacy_finetuner.context.batch import FileSettings, protect_files
 from privacy_finetuner.context.documents import tasks_of
@@ -146,6 +146,7 @@ class Slow:
         time.sleep(0.02)
         return ()
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell's child ignores it
 folder = Path(sys.argv[1])
 try:
     protect_files(ContextGuard(["pii_removal"], detector=Slow()),

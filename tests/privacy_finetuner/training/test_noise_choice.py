@@ -323,7 +323,8 @@ def test_the_dp_sgd_run_of_the_same_price_has_it(noise: str) -> None:
         epsilon = epsilon_of(event, plan.delta)
         if steps == 400 or noise not in ("blt", "lambda_cgd"):
             assert epsilon == pytest.approx(plan.epsilon(steps), rel=1e-3)
-        assert epsilon >= plan.epsilon(steps) * (1 - 1e-6)
+        # The plan prices sum and statistics apart, on grids of their own: two bounds of one number.
+        assert epsilon >= plan.epsilon(steps) * (1 - 1e-4)
 
 
 def test_figures_without_a_data_set_are_refused() -> None:

@@ -1,8 +1,10 @@
 """The pages in a real browser, over a real `privacy-finetuner serve`, as a team would begin.
 
 The short version signs in for the first time, makes a trainer, plans a job, starts and cancels it,
-in seconds and without a worker. The slow one lets the job run to its end on the shipped sample,
-opens its report, and has the command line verify the certificate that the page handed out.
+in seconds and without a worker; an administrator opens every page of the menu, by day and night,
+on a telephone and on a desk, and keeps a picture of each. The slow one lets the job run to its end
+on the shipped sample, opens its report, and has the command line verify the certificate that the
+page handed out.
 """
 
 from __future__ import annotations
@@ -169,9 +171,15 @@ def _first_password(page: Page, served: Served, name: str, first: str, new: str)
     _sign_in(page, served, name, new)
 
 
-def _first_admin(page: Page, served: Served) -> Authenticator:
+def _first_admin(page: Page, served: Served) -> None:
     """From the one-time password to a signed-in administrator with a second factor."""
-    _first_password(page, served, "admin", served.first, PASSWORD)
+    _enrolled(page, served, "admin", served.first, PASSWORD)
+    page.wait_for_selector("text=Nobody is here yet but you")
+
+
+def _enrolled(page: Page, served: Served, name: str, first: str, password: str) -> None:
+    """A password of their own and a second factor: what administrators and officers need."""
+    _first_password(page, served, name, first, password)
     page.wait_for_url("**/account/second-factor")
     page.click("text=Show the QR code")
     assert page.locator("svg.qr path").count() == 1
@@ -180,11 +188,10 @@ def _first_admin(page: Page, served: Served) -> Authenticator:
     page.click("text=Confirm")
     page.wait_for_selector("#codes")
     assert page.locator("#codes li").count() == 10
-    _sign_in(page, served, "admin", PASSWORD)
+    _sign_in(page, served, name, password)
     page.fill("#f-code", authenticator.code())
     page.press("#f-code", "Enter")
-    page.wait_for_selector("text=Nobody is here yet but you")
-    return authenticator
+    page.wait_for_selector("h1:has-text('Overview')")
 
 
 def _made_user(page: Page, name: str, role: str) -> str:
@@ -271,6 +278,68 @@ def _without_scripts(browser: Browser, served: Served) -> None:
     page.wait_for_url("**/jobs/job_*")
     assert "Der Auftrag ist angenommen" in page.inner_text("main")
     page.context.close()
+
+
+def test_every_page_of_the_menu_fits_every_screen(browser: Browser, tmp_path: Path) -> None:
+    """The pictures are below `tmp_path`: `--basetemp DIR` keeps them for somebody to look at."""
+    with _served(tmp_path / "home", workers=0) as served:
+        page = _page(browser, served)
+        _first_admin(page, served)
+        seen = _pictured(page, served, tmp_path, set())
+        page.goto(served.address + "/users")
+        first = _made_user(page, "olga", "privacy_officer")
+        _signed_out(page)
+        _enrolled(page, served, "olga", first, OTHER)
+        seen |= _pictured(page, served, tmp_path, seen)
+        assert {"/", "/datasets", "/budgets", "/parts", "/compliance", "/trail", "/users"} <= seen
+        page.context.close()
+        _require_clean(served)
+
+
+def _pictured(page: Page, served: Served, folder: Path, known: set[str]) -> set[str]:
+    """The pages of somebody's menu, each opened, measured and pictured if it is not known."""
+    links = page.locator("nav.nav a[href]").all()
+    places = {link.get_attribute("href") or "" for link in links} - known
+    for theme in ("light", "dark"):
+        page.select_option("select[name=theme]", theme)
+        page.wait_for_selector(f"html[data-theme={theme}]")
+        for width in (360, 1280):
+            page.set_viewport_size({"width": width, "height": 900})
+            for place in sorted(places):
+                answer = page.goto(served.address + place)
+                assert answer is not None
+                assert answer.ok, place
+                assert page.evaluate("document.documentElement.scrollWidth") <= width, place
+                assert page.locator("main h1").count() == 1, place
+                name = place.strip("/").replace("/", "-") or "overview"
+                page.screenshot(path=folder / f"{name}-{theme}-{width}.png", full_page=True)
+    return places
+
+
+def test_a_data_set_is_sent_offered_and_deleted(browser: Browser, tmp_path: Path) -> None:
+    records = tmp_path / "letters.jsonl"
+    records.write_text("".join(json.dumps({"text": f"letter {n}"}) + "\n" for n in range(40)))
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text("{not json}\n")
+    with _served(tmp_path / "home", workers=0) as served:
+        page = _page(browser, served)
+        _trainer(page, served)
+        page.goto(served.address + "/datasets")
+        page.set_input_files("#f-file", broken)
+        page.click("button:text-is('Send')")
+        assert "broken.jsonl" not in page.inner_text("table")
+        assert "{not json}" not in page.inner_text("main")
+        page.set_input_files("#f-file", records)
+        page.click("button:text-is('Send')")
+        row = page.locator("tr:has-text('letters.jsonl')")
+        row.wait_for()
+        page.goto(served.address + "/jobs/new")
+        assert "letters.jsonl" in page.content()
+        page.goto(served.address + "/datasets")
+        row.locator("button").click()
+        row.wait_for(state="detached")
+        page.context.close()
+        _require_clean(served)
 
 
 @pytest.mark.slow

@@ -19,7 +19,8 @@ USER: Final = "rehearsal"
 NANO: Final = 1e-9
 DEADLINE_S: Final = 15.0
 ANSWER_S: Final = 5.0
-_POLL_S: Final = 0.01
+_PAUSE_S: Final = 0.5
+"""Between two questions: as many as a machine can answer would spend the accounts first."""
 _FAILED: Final = (http.client.HTTPException, OSError, ValueError, KeyError)
 
 
@@ -135,8 +136,8 @@ class Asker:
 
         def work() -> None:
             while self._asking.is_set():
-                if not self.ask():
-                    time.sleep(_POLL_S)
+                self.ask()
+                time.sleep(_PAUSE_S)
 
         self._asking.set()
         self._thread = threading.Thread(target=work, name="asker", daemon=True)

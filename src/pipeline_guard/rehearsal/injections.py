@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -9,6 +10,7 @@ import subprocess
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Final
 
@@ -62,15 +64,30 @@ def filled(folder: Path) -> None:
     """Write into a folder until its disk is full.
 
     All that is free is taken at once: a guard may be faster than a program that writes block by
-    block, and remove what is still being written.
+    block, and remove what is still being written. Others write to the disk meanwhile.
     """
     folder.mkdir(exist_ok=True)
-    with (folder / "core.dump").open("wb", buffering=0) as file, suppress(OSError):
-        free = os.statvfs(folder)
-        os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_frsize)
+    with (folder / "core.dump").open("wb", buffering=0) as file:
+        while not _taken(file):
+            pass
         file.seek(0, os.SEEK_END)
-        while True:
-            file.write(bytes(_BLOCK))
+        with suppress(OSError):
+            while True:
+                file.write(bytes(_BLOCK))
+
+
+def _taken(file: FileIO) -> bool:
+    """Take what is free now; False where somebody else took some of it first."""
+    free = os.fstatvfs(file.fileno())
+    if not free.f_bavail:
+        return True
+    try:
+        os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_frsize)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            return False
+        raise Impossible(f"the disk could not be filled: {error.strerror}") from error
+    return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,7 +94,10 @@ def issue(  # noqa: PLR0913  # every argument is an option of the command
         path = key_file or home.key_file
         if not path.exists():  # a run that cannot be certified makes no key
             certificate_issue.require_certifiable(run_dir)
-        key, is_new = opened_key(path, entropy, now=clock.now())
+        if key_file is None:
+            key, is_new = home.own_key(entropy, now=clock.now())
+        else:  # somebody's own file is never replaced: one that has run out is refused
+            key, is_new = opened_key(key_file, entropy, now=clock.now())
         opening_file = output_file.with_name(output_file.name + _OPENING)
         opening, commitment = _committed(data, text_field, opening_file)
         made = certificate_issue.issue(

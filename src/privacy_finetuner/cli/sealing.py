@@ -14,7 +14,7 @@ from privacy_runtime.blobs import FolderStore, SealedSets, SealKeys
 from privacy_runtime.journal import Journal
 from privacy_runtime.journal.sqlite import SqliteHome
 from privacy_runtime.keys import Keyring, opened_keyring
-from privacy_runtime.signing import KeyHome, opened_key
+from privacy_runtime.signing import KeyHome
 from privacy_runtime.world import SystemClock, SystemEntropy
 
 KEYRING_VARIABLE: Final = "PRIVACY_FINETUNER_KEYRING"
@@ -66,7 +66,7 @@ def opened_sets(store: Path, keyring: str | None, memory: Path | None) -> Iterat
     clock, entropy = SystemClock(), SystemEntropy()
     home = KeyHome.of(os.environ)
     wrapping = keyring_at(keyring)
-    signing, _ = opened_key(home.key_file, entropy, now=clock.now())
+    signing, _ = home.own_key(entropy, now=clock.now())
     home.trust(signing.public)
     path = memory or home.folder / _MEMORY_FILE
     journal = Journal(SqliteHome(path), clock=clock)

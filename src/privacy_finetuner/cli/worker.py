@@ -21,7 +21,6 @@ from privacy_finetuner.service.telemetry import observed, telemetry_of
 from privacy_runtime import logs
 from privacy_runtime.budget_store.homes import home_at
 from privacy_runtime.journal import Journal
-from privacy_runtime.signing import KeyHome
 from privacy_runtime.world import SystemClock, SystemEntropy
 
 _log = logs.logger(__name__)
@@ -127,7 +126,7 @@ def _opened(
     means = Means(
         sources=catalogue_of(homes, deployment, jobs, journal),
         ledger=homes.journal.reveal(),
-        key_file=KeyHome(homes.root).key_file,
+        keys=homes.root,
         telemetry=telemetry_of(config),
     )
     return jobs, means

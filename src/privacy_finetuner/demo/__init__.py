@@ -29,7 +29,7 @@ from privacy_finetuner.reports import write_html
 from privacy_finetuner.trainer import PrivateTrainer
 from privacy_runtime.files import write_atomic
 from privacy_runtime.keystream import KeyStream
-from privacy_runtime.signing import KeyHome, opened_key
+from privacy_runtime.signing import KeyHome
 from privacy_runtime.world import Clock, Entropy, SystemClock, SystemEntropy
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def run(
     """
     clock, entropy = clock or SystemClock(), entropy or SystemEntropy()
     keys = keys or KeyHome.of(os.environ)
-    key, is_new = opened_key(keys.key_file, entropy, now=clock.now())
+    key, is_new = keys.own_key(entropy, now=clock.now())
     keys.trust(key.public)
     if is_new:
         console.print(f"A key to sign certificates with was made: {keys.key_file}", soft_wrap=True)

@@ -239,14 +239,15 @@ def _handed_over(
     """Write report and certificate, and list what there is."""
     from privacy_finetuner.assessment import certificate_issue  # noqa: PLC0415 -- after torch
     from privacy_finetuner.reports import write_html  # noqa: PLC0415
-    from privacy_runtime.signing import KeyHome, opened_key  # noqa: PLC0415
+    from privacy_runtime.signing import KeyHome  # noqa: PLC0415
 
     folder, end = Path(task.folder), End(how=lines.DONE, notes=notes)
     if task.spec.certificate:
         try:
             now = clock.now()
-            key, _ = opened_key(Path(task.key_file), entropy, now=now)
-            KeyHome(Path(task.key_file).parent).trust(key.public)
+            keys = KeyHome(Path(task.keys))
+            key, _ = keys.own_key(entropy, now=now)
+            keys.trust(key.public)
             made = certificate_issue.issue(folder, key, now=now, entropy=entropy)
             write_atomic(folder / CERTIFICATE_FILE, made.content)
         except PrivacyError as error:

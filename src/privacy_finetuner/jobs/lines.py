@@ -38,7 +38,7 @@ class Task:
         eval_dataset: likewise; `None`: there is none.
         folder: of the run.
         ledger: where the run is charged; `None`: only to its own record.
-        key_file: signs the certificate.
+        keys: folder of the key that signs the certificate.
         worker_process: its parent; another one means that the worker died already.
         epochs_told, steps_told: what earlier attempts told of epochs and steps.
         telemetry: how it logs and traces; `None`: it does neither.
@@ -51,7 +51,7 @@ class Task:
     eval_dataset: str | None
     folder: str
     ledger: str | None = field(repr=False)
-    key_file: str
+    keys: str
     worker_process: int
     epochs_told: int = 0
     steps_told: int = 0

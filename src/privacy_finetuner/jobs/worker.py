@@ -56,14 +56,14 @@ class Means:
     Attributes:
         sources: what the names in a specification mean.
         ledger: where runs are charged; a path or `postgresql://...`.
-        key_file: signs certificates; made on first use.
+        keys: folder of the key that signs certificates; it is made on first use.
         command: starts a child.
         telemetry: how children log and trace; `None`: they do neither.
     """
 
     sources: Sources
     ledger: str
-    key_file: Path
+    keys: Path
     command: Sequence[str] = process.COMMAND
     telemetry: Telemetry | None = None
 
@@ -223,7 +223,7 @@ class Worker:
             eval_dataset=scored and str(sources.dataset(scored, tenant=job.tenant)),
             folder=str(self._jobs.folder(job).absolute()),
             ledger=self._means.ledger if job.spec.account is not None else None,
-            key_file=str(self._means.key_file),
+            keys=str(self._means.keys),
             worker_process=os.getpid(),
             epochs_told=job.epoch,
             steps_told=job.step,

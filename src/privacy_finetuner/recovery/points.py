@@ -37,7 +37,7 @@ from privacy_runtime.files import FilesError
 from privacy_runtime.journal import Journal
 from privacy_runtime.journal.sqlite import SqliteHome
 from privacy_runtime.keys import KeyringError, opened_keyring
-from privacy_runtime.signing import KeyHome, SigningError, opened_key
+from privacy_runtime.signing import KeyHome, SigningError
 from privacy_runtime.world import Clock, Entropy, SystemClock, SystemEntropy
 
 POINTS: Final = "points"
@@ -85,7 +85,7 @@ class Sealing:
         home.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         address = keyring or f"file:{home.folder / 'wrapping-keys.json'}"
         wrapping = opened_keyring(address, environment=os.environ, clock=clock, entropy=entropy)
-        signing, _ = opened_key(home.key_file, entropy, now=clock.now())
+        signing, _ = home.own_key(entropy, now=clock.now())
         home.trust(signing.public)
         journal = Journal(SqliteHome(memory or home.folder / "sealed-journal.db"), clock=clock)
         try:

@@ -7,17 +7,24 @@
 `signing-key.pem.pub` its public half, with the time it is valid for: to hand out
 `trusted-keys.json`   whose signatures count here; the account's own keys are put in
 ====================  ===================================================================
+
+A key that has run out, or that was made while the clock was ahead, makes way for a new one and
+stays beside it under its key id.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import fcntl
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final, Self
 
-from privacy_runtime.files import WriteFailed, reason_of
+from privacy_runtime.files import WriteFailed, fsync_directory, reason_of
+from privacy_runtime.signing.errors import KeyExpired
 from privacy_runtime.signing.keys import PublicKey, SigningKey
 from privacy_runtime.signing.trust import TrustedKeys
 from privacy_runtime.world import Entropy
@@ -57,6 +64,24 @@ class KeyHome:
         """
         return TrustedKeys.read(self.trusted_file) if self.trusted_file.exists() else TrustedKeys()
 
+    def own_key(self, entropy: Entropy, *, now: datetime) -> tuple[SigningKey, bool]:
+        """The account's key, one that may sign now; and whether it was made.
+
+        Several processes may ask at once: they get the same key.
+
+        Raises:
+            InvalidParameter: the file is no key, or others may read it.
+            WriteFailed: the disk refused.
+        """
+        with self._locked():
+            key, is_new = opened_key(self.key_file, entropy, now=now)
+            try:
+                key.public.require_valid_at(now)
+            except KeyExpired:
+                self._lay_aside(key.public)
+                key, is_new = SigningKey.create(self.key_file, entropy, now=now), True
+        return key, is_new
+
     def trust(self, key: PublicKey) -> None:
         """Put one of the account's own keys among those it trusts.
 
@@ -64,22 +89,42 @@ class KeyHome:
             InvalidParameter: the file is not one of trusted keys; it was not touched.
             WriteFailed: the disk refused.
         """
-        known = self.trusted()
-        if any(each.public_key == key.public_key for each in known.keys):
-            return
-        try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise WriteFailed(
-                self.trusted_file, reason=reason_of(error), state="nothing was written"
-            ) from error
         own = PublicKey(
             public_key=key.public_key,
             name=OWN,
             not_before=key.not_before,
             not_after=key.not_after,
         )
-        known.with_key(own).write(self.trusted_file)
+        with self._locked():
+            known = self.trusted()
+            if all(each.public_key != key.public_key for each in known.keys):
+                known.with_key(own).write(self.trusted_file)
+
+    def _lay_aside(self, key: PublicKey) -> None:
+        """Both halves keep their ends: whoever holds the folder can say whose key it was."""
+        kept = self.key_file.with_stem(f"{self.key_file.stem}-{key.key_id}")
+        try:
+            for end in (".pub", ""):  # the private half last: it is what says that there is a key
+                os.replace(f"{self.key_file}{end}", f"{kept}{end}")
+            fsync_directory(self.folder)
+        except OSError as error:
+            raise WriteFailed(kept, reason=reason_of(error), state="no key was made") from error
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """One process at a time; the folder, made where it is missing, is the lock."""
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise WriteFailed(
+                self.folder, reason=reason_of(error), state="nothing was written"
+            ) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
 
 
 def opened_key(path: Path, entropy: Entropy, *, now: datetime) -> tuple[SigningKey, bool]:

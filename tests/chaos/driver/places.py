@@ -55,8 +55,3 @@ class Places:
     def witness(self) -> Path:
         """What children did, told by themselves, one file a job."""
         return Path(self.root) / "witness"
-
-    @property
-    def key_file(self) -> Path:
-        """Signs certificates."""
-        return Path(self.root) / "signing-key.pem"

@@ -57,7 +57,7 @@ def main(root: Path) -> None:
     means = Means(
         sources=Sources(places),
         ledger=places.ledger,
-        key_file=places.key_file,
+        keys=Path(places.root),
         command=(sys.executable, "-m", "driver.child", str(root)),
         telemetry=Telemetry(),
     )

@@ -6,7 +6,10 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
@@ -197,11 +200,23 @@ def test_a_small_disk_is_soon_full(tmp_path: Path) -> None:
     except Impossible as error:
         pytest.skip(str(error))
     try:
-        filled(disk.folder / "dumps")
+        stop = threading.Event()
+        with ThreadPoolExecutor(1) as others:
+            others.submit(_written_until, stop, disk.folder / "log")
+            filled(disk.folder / "dumps")
+            stop.set()
+        assert (disk.folder / "dumps" / "core.dump").stat().st_size > 0
         with pytest.raises(OSError, match="No space"):
             (disk.folder / "more").write_bytes(bytes(1 << 20))
     finally:
         disk.unmount()
+
+
+def _written_until(stop: threading.Event, log: Path) -> None:
+    """Somebody else's appends: they take what was free a moment ago."""
+    with log.open("ab", buffering=0) as file, suppress(OSError):
+        while not stop.is_set():
+            file.write(bytes(512))
 
 
 def test_injuries_are_those_that_the_training_can_do_to_itself(tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ class Yard:
             Means(
                 sources=Sources(),
                 ledger=self.ledger,
-                key_file=self.folder / "signing-key.pem",
+                keys=self.folder,
                 **means,
             ),
             **more,

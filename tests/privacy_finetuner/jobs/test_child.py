@@ -40,7 +40,7 @@ def task(yard: Any, **more: Any) -> Task:
         "eval_dataset": None,
         "folder": str(yard.folder / "runs" / "job_x"),
         "ledger": "postgresql://user:word@host/db",
-        "key_file": str(yard.folder / "key.pem"),
+        "keys": str(yard.folder),
         "worker_process": os.getpid(),
     }
     return Task(**(given | more))

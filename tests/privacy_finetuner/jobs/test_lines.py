@@ -25,7 +25,7 @@ def test_a_task_comes_back_from_its_line_and_hides_the_ledger() -> None:
         eval_dataset=None,
         folder="/f",
         ledger="postgresql://u:word@h/d",
-        key_file="/k",
+        keys="/k",
         worker_process=7,
         epochs_told=2,
     )

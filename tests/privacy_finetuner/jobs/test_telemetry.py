@@ -117,7 +117,7 @@ def test_an_address_with_a_password_shows_in_no_repr_of_a_task(small_yard: Any) 
         dataset="d",
         eval_dataset=None,
         folder="f",
-        key_file="k",
+        keys="k",
         ledger=None,
         worker_process=1,
         telemetry=Telemetry(endpoint="https://user:word@collector.example:4318"),

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,32 @@ def test_the_home_of_keys_makes_one_key_and_trusts_it(tmp_path: Path) -> None:
     home.trust(key.public)
     assert home.trusted().find(key.public.public_key).name == "this account's own key"
     assert stat.S_IMODE(home.folder.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("hours", [-26, 11 * 24], ids=["made by a clock ahead", "run out"])
+def test_an_own_key_that_may_not_sign_now_makes_way(tmp_path: Path, hours: int) -> None:
+    home = KeyHome(tmp_path)
+    old = SigningKey.create(home.key_file, SeededEntropy(1), now=NOON, valid_days=10)
+    now = NOON + timedelta(hours=hours)
+
+    key, is_new = home.own_key(SeededEntropy(2), now=now)
+    same, is_new_again = home.own_key(SeededEntropy(3), now=now)
+
+    assert (is_new, is_new_again) == (True, False)
+    assert same.public == key.public
+    key.public.require_valid_at(now)
+    kept = tmp_path / f"signing-key-{old.public.key_id}.pem"
+    assert SigningKey.load(kept).public == old.public
+
+
+def test_processes_that_ask_at_once_get_one_key(tmp_path: Path) -> None:
+    home = KeyHome(tmp_path / "home")
+
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda n: home.own_key(SeededEntropy(n), now=NOON), range(16)))
+
+    assert sum(is_new for _, is_new in made) == 1
+    assert len({key.public.key_id for key, _ in made}) == 1
 
 
 def test_a_relative_configuration_folder_is_not_used(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """The SDK pipeline class of the requirement documents, as it is written.
 
-`ThreatDetector`, `AutoScaler` and `ComplianceManager` do not exist yet: the part that needs them is
-run as well, and expected to fail at exactly those names, so that it is noticed when they come.
+`AutoScaler` and `ComplianceManager` do not exist yet: the part that needs them is run as well, and
+expected to fail at exactly those names, so that it is noticed when they come.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from privacy_finetuner import ContextGuard, PrivacyConfig, PrivateTrainer, Redac
 from privacy_finetuner.demo import ASSETS
 
 NOT_YET = ("AutoScaler", "ComplianceManager")
-WHY = "comes with issue 8: the package offers no such class, and pretends none"
+WHY = "not yet: the package offers no such class, and pretends none"
 
 
 class PrivacyPreservingMLPipeline:

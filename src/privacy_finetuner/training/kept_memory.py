@@ -73,6 +73,7 @@ def _enter(library: ctypes.CDLL) -> None:
     with _lock:
         _runs += 1
         if _runs == 1:
+            library.malloc_trim(0)  # what the start left free is not what the steps need
             library.mallopt(_TRIM_THRESHOLD, _ALL)
             library.mallopt(_MMAP_THRESHOLD, _ALL)
 

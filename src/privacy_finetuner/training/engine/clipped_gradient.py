@@ -103,9 +103,7 @@ class ClippedGradient:
             with torch.no_grad():
                 squares_KB = self._squares(losses_B, by_layer=clip.rule is ClipRule.BOUND_LAYERS)
                 factors_KB = clip.layer_factors(squares_KB)
-                self._sum.add(
-                    clip, lambda parts: self._write_weighted(factors_KB, parts), fills=True
-                )
+                self._sum.add_made(clip, lambda: self._weighted_sums(factors_KB))
                 norms_B = squares_KB.sum(dim=0).sqrt()
         finally:
             for rule in rules.values():
@@ -139,14 +137,18 @@ class ClippedGradient:
             squares_KB[layer] += joint_norms_squared(products)
         return squares_KB
 
-    def _write_weighted(self, factors_KB: Tensor, targets: list[Tensor]) -> None:
-        for parameter, target in zip(self.parameters, targets, strict=True):
+    def _weighted_sums(self, factors_KB: Tensor) -> list[Tensor]:
+        """The smallest first: what each sum was made of is gone before the next takes its room."""
+        sums: dict[nn.Parameter, Tensor] = {}
+        for parameter in sorted(self.parameters, key=nn.Parameter.numel):
             rule = self._coverage.rules[parameter]
             factors_B = factors_KB[self._layers[parameter] if len(factors_KB) > 1 else 0]
+            target = sums[parameter] = torch.empty_like(parameter, requires_grad=False)
             if isinstance(rule, Matrix):
                 rule.write_weighted_sum(factors_B, target)
             else:
                 rule.add_weighted_sum(factors_B, target.zero_())
+        return [sums[parameter] for parameter in self.parameters]
 
     @contextmanager
     def _frozen(self) -> Iterator[None]:

@@ -33,20 +33,28 @@ class RunningSum:
         self._sums: list[Tensor] | None = None
         self._clip: Clip | None = None
 
-    def add(
-        self, clip: Clip, contribute: Callable[[list[Tensor]], None], *, fills: bool = False
-    ) -> None:
+    def add(self, clip: Clip, contribute: Callable[[list[Tensor]], None]) -> None:
         """Let `contribute` add its part, clipped by `clip`, to zeros of the parameters' shapes.
 
-        With `fills` it overwrites every number instead, and is given memory that nobody has set:
-        what is not touched yet takes no room.
+        Raises:
+            InvalidParameter: an earlier part of this sum was clipped otherwise; nothing was added.
+        """
+
+        def made() -> list[Tensor]:
+            part = self._zeros()
+            contribute(part)
+            return part
+
+        self.add_made(clip, made)
+
+    def add_made(self, clip: Clip, make: Callable[[], list[Tensor]]) -> None:
+        """Add the part that `make` returns, clipped by `clip`: one new tensor for each parameter.
 
         Raises:
             InvalidParameter: an earlier part of this sum was clipped otherwise; nothing was added.
         """
         self._require_same(clip)
-        part = self._unset() if fills else self._zeros()
-        contribute(part)
+        part = make()
         self._clip = clip
         if self._sums is None:
             self._sums = part
@@ -69,9 +77,6 @@ class RunningSum:
     def drop(self) -> None:
         """Forget everything added."""
         self._sums, self._clip = None, None
-
-    def _unset(self) -> list[Tensor]:
-        return [torch.empty_like(p, requires_grad=False) for p in self._parameters]
 
     def _zeros(self) -> list[Tensor]:
         return [torch.zeros_like(p, requires_grad=False) for p in self._parameters]

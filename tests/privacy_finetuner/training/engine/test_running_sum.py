@@ -62,13 +62,9 @@ def test_parts_of_one_sum_share_one_bound() -> None:
     assert total.take(CLIP).tensors[0].tolist() == [1.0, 1.0, 1.0]
 
 
-def test_a_part_that_fills_its_targets_is_added_like_any_other() -> None:
-    def fill(targets: list[Tensor]) -> None:
-        for target in targets:
-            target.fill_(2.0)
-
+def test_a_part_that_is_made_is_added_like_any_other() -> None:
     total = RunningSum([parameter(3), parameter(2)])
     for _ in range(3):
-        total.add(CLIP, fill, fills=True)
+        total.add_made(CLIP, lambda: [torch.full((3,), 2.0), torch.full((2,), 2.0)])
 
     assert [t.tolist() for t in total.take(CLIP).tensors] == [[6.0] * 3, [6.0] * 2]

@@ -60,7 +60,6 @@ def endure_on_both(folder: Path, made: dict[str, Any], **more: Any) -> None:
             each.result()
 
 
-@pytest.mark.slow  # two minutes of mostly waiting: real processes, killed and started again
 def test_two_minutes_of_faults_lose_double_and_misprice_nothing(tmp_path: Path) -> None:
     """Processes are forked from one that has loaded everything; see `driver.nursery`."""
     with ExitStack() as closing:

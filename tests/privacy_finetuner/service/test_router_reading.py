@@ -13,7 +13,8 @@ import pytest
 
 from federated_dp_llm.api import shapes
 from privacy_finetuner.environment.neighbours import Router
-from privacy_finetuner.service.router_reading import AGAIN_S, RouterReading
+from privacy_finetuner.service.neighbour import AGAIN_S
+from privacy_finetuner.service.router_reading import RouterReading
 from privacy_runtime.secret import Secret
 from privacy_runtime.testing import ManualClock
 

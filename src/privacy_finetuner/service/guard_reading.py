@@ -110,8 +110,7 @@ class GuardView:
         health: the worst of the components; `critical` where nobody looks, `unknown` where nobody
             has said.
         age_s: how old the newest look is; `None`: there was none.
-        is_silent: nobody looks: it is stopped, or was not heard of for a minute.
-        is_stopped: somebody ended it.
+        is_silent: it was not heard of for a minute: nobody looks.
         is_killed: the kill switch holds all recoveries.
         lag_s: how late its looks are; `None`: not known.
         hanging: looks that were given up and have not come back.
@@ -123,7 +122,6 @@ class GuardView:
     health: str = _UNKNOWN
     age_s: float | None = None
     is_silent: bool = False
-    is_stopped: bool = False
     is_killed: bool = False
     lag_s: float | None = None
     hanging: int = 0
@@ -171,7 +169,6 @@ def _read(found: Mapping[str, Any], fault: str) -> GuardView:
         health=_CRITICAL if is_silent else words(status["overall_health"]),
         age_s=min(figure(status["age_seconds"]), _AGE_MOST_S),
         is_silent=is_silent,
-        is_stopped=not _is(status["is_monitoring"]),
         is_killed=_is(status.get("is_killed", False)),
         lag_s=_figure_or_none(loop.get("loop_lag_seconds")),
         hanging=int(figure(loop.get("hanging_probes", 0))),
@@ -271,4 +268,6 @@ def _instant(text: str) -> datetime:
 
 def _shown(value: object) -> str:
     """A value of the evidence in a line."""
+    if isinstance(value, float):
+        return f"{value:.0f}" if value.is_integer() else f"{value:.4g}"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

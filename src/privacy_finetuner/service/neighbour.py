@@ -27,6 +27,8 @@ REFUSED: Final = "refused"
 UNEXPECTED: Final = "unexpected"
 _KEPT_S: Final = 30.0
 _WORD_MOST: Final = 64
+_AWAY: Final = (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError, OverflowError)
+"""What asking raises where nobody is reached. A timeout is an OSError; an address may be none."""
 _UNREADABLE: Final = (
     KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError,
 )  # fmt: skip
@@ -141,9 +143,9 @@ class Neighbour(Generic[_View]):
     def _asked(self) -> _View:
         try:
             trust = ssl.create_default_context(cafile=self._place.authority)
-        except OSError:  # the file of the authority is gone, or is none
+            answers = asyncio.run(self._answers(trust))
+        except _AWAY:  # the authority's file is none, or the address
             return self._read({}, UNREACHABLE)
-        answers = asyncio.run(self._answers(trust))
         found = {name: answer for name, answer in answers.items() if not isinstance(answer, _Fault)}
         faults = [str(answer) for answer in answers.values() if isinstance(answer, _Fault)]
         try:
@@ -179,7 +181,7 @@ async def _answer(client: httpx2.AsyncClient, question: Question, limit_s: float
             return _document(await _content(client, question))
     except _Fault as fault:
         return fault
-    except (httpx2.HTTPError, httpx2.InvalidURL, OSError):  # a timeout is an OSError
+    except _AWAY:
         return _Fault(UNREACHABLE)
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.privacy_finetuner.dashboard.conftest import town_in
-from tests.privacy_finetuner.watching import configured, served, token, watching
+from tests.privacy_finetuner.service.test_router_reading import ANSWERS
+from tests.privacy_finetuner.watching import answering, configured, served, token, watching
 
 from privacy_finetuner.dashboard.guard import GuardPart
 from privacy_finetuner.service.guard_reading import GuardView
@@ -133,6 +134,27 @@ def test_without_one_the_page_says_how_to_connect_it(quiet_town: Town) -> None:
     assert "No guard is connected" in page
     assert "--subject dashboard --scope guard:read" in page
     assert "key: ${GUARD_TOKEN}" in page
+
+
+def test_a_router_s_ready_nodes_are_counted_and_its_words_translated(tmp_path: Path) -> None:
+    async def router(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            status, body = ANSWERS[scope["path"]]
+            await send({"type": "http.response.start", "status": status, "headers": []})
+            await send({"type": "http.response.body", "body": body.encode()})
+
+    with answering(router) as address:
+        service, town = town_in(tmp_path, router={"url": address, "key": "k"})
+        with service:
+            person = town.person(Role.TRAINER)
+            english = shown(person.open("/parts").text)
+            german = shown(person.open("/parts", **{"accept-language": "de"}).text)
+
+    assert re.search(r"Nodes 1 1 ready", english)
+    assert "clinic-a" in english
+    assert "radiology" in english
+    assert "gesund" in german
+    assert "healthy" not in german
 
 
 def part(**changes: Any) -> GuardPart:

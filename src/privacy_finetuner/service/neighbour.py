@@ -27,8 +27,8 @@ REFUSED: Final = "refused"
 UNEXPECTED: Final = "unexpected"
 _KEPT_S: Final = 30.0
 _WORD_MOST: Final = 64
-_AWAY: Final = (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError, OverflowError)
-"""What asking raises where nobody is reached. A timeout is an OSError; an address may be none."""
+_AWAY: Final = (httpx2.HTTPError, httpx2.InvalidURL, OSError)
+"""What asking raises where nobody is reached; a timeout is an OSError."""
 _UNREADABLE: Final = (
     KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError,
 )  # fmt: skip

@@ -98,7 +98,7 @@ def test_the_key_goes_to_the_address_and_by_no_proxy(
     assert app.headers[0][b"accept-encoding"] == b"identity"
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:99999", "http://[::1", "ftp://127.0.0.1/", ""])
+@pytest.mark.parametrize("url", ["http://[fe80::1%25]:80x", "ftp://127.0.0.1/", ""])
 def test_an_address_that_is_none_reaches_nobody(url: str) -> None:
     assert neighbour(url, ManualClock()).view() == "unreachable"
 

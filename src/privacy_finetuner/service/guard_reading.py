@@ -26,7 +26,6 @@ _UNKNOWN: Final = "unknown"
 _WORST: Final = ("failed", "critical", "degraded")
 _NAME_MOST: Final = 128
 _LINE_MOST: Final = 500
-_AGE_MOST_S: Final = 1e9
 _VALUE_MOST: Final = 200
 _MOST: Final = 500
 _AGE_MOST_S: Final = 1e9

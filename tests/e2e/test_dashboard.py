@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyotp
 import pytest
+from tests.privacy_finetuner.watching import configured, served, token, watching
 
 from privacy_runtime.world import SystemClock
 
@@ -54,7 +55,7 @@ class Served:
 
 
 @contextmanager
-def _served(home: Path, *, workers: int) -> Iterator[Served]:
+def _served(home: Path, *, workers: int, **variables: str) -> Iterator[Served]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -68,7 +69,7 @@ def _served(home: Path, *, workers: int) -> Iterator[Served]:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        env={**os.environ, "HF_HUB_OFFLINE": "1", **variables},
     )  # fmt: skip
     try:
         assert process.stdout is not None
@@ -314,6 +315,32 @@ def _pictured(page: Page, served: Served, folder: Path, known: set[str]) -> set[
                 name = place.strip("/").replace("/", "-") or "overview"
                 page.screenshot(path=folder / f"{name}-{theme}-{width}.png", full_page=True)
     return places
+
+
+def test_a_guard_with_an_alert_is_on_the_page(browser: Browser, tmp_path: Path) -> None:
+    """The pictures are below `tmp_path`: `--basetemp DIR` keeps them for somebody to look at."""
+    config = configured(tmp_path)
+    with watching(config), served(config) as address:
+        guard = {"PRIVACY_ML_GUARD__URL": address, "PRIVACY_ML_GUARD__KEY": token(config)}
+        with _served(tmp_path / "home", workers=0, **guard) as service:
+            page = _page(browser, service)
+            _first_admin(page, service)
+            for theme, language in (("light", "en"), ("dark", "de")):
+                page.set_viewport_size({"width": 1280, "height": 900})
+                page.goto(service.address + "/parts")
+                page.select_option("select[name=theme]", theme)
+                page.wait_for_selector(f"html[data-theme={theme}]")
+                page.select_option("select[name=locale]", language)
+                page.wait_for_selector(f"html[lang={language}]")
+                for width in (360, 1280):
+                    page.set_viewport_size({"width": width, "height": 900})
+                    page.goto(service.address + "/parts")
+                    assert "would remove 0 entries" in page.inner_text("section.group .attention")
+                    assert page.evaluate("document.documentElement.scrollWidth") <= width
+                    picture = tmp_path / f"guard-{theme}-{width}.png"
+                    page.screenshot(path=picture, full_page=True)
+            page.context.close()
+            _require_clean(service)
 
 
 def test_a_data_set_is_sent_offered_and_deleted(browser: Browser, tmp_path: Path) -> None:

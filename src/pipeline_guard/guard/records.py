@@ -243,10 +243,8 @@ def connect(path: Path, *, must_exist: bool = False) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = FULL")
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version == 0:
-            connection.executescript(
-                f"BEGIN IMMEDIATE;{SCHEMA};PRAGMA user_version={VERSION};COMMIT"
-            )
-        elif version != VERSION:
+            version = _made(connection)
+        if version != VERSION:
             connection.close()
             raise MonitoringError(
                 f"{path} has version {version}, expected {VERSION}; nothing was changed",
@@ -255,6 +253,18 @@ def connect(path: Path, *, must_exist: bool = False) -> sqlite3.Connection:
     except sqlite3.Error as error:
         raise _refused(path, error) from error
     return connection
+
+
+def _made(connection: sqlite3.Connection) -> int:
+    """Make the tables, unless another process was faster; the version that is there now."""
+    with transaction(connection):
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version == 0:
+            for statement in SCHEMA.split(";"):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version={VERSION}")
+            version = VERSION
+    return int(version)
 
 
 @contextmanager

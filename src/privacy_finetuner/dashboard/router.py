@@ -1,4 +1,7 @@
-"""The router of private queries: its nodes, its budgets, and how to connect one."""
+"""What stands beside the service: a router with its nodes and budgets, and a guard.
+
+Both serve the operator: what they say is nobody else's to see.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,16 @@ from typing import Final
 
 from starlette.responses import Response
 
+from privacy_finetuner.dashboard.guard import GuardPart
 from privacy_finetuner.dashboard.languages import marked
 from privacy_finetuner.dashboard.operations import is_installed
 from privacy_finetuner.dashboard.pages import Pages
 from privacy_finetuner.dashboard.site import Asked
+from privacy_finetuner.service.guard_reading import GuardReading
 from privacy_finetuner.service.router_reading import RouterReading, RouterView
 from privacy_runtime.identity import Scope
 
 _USERS: Final = 50
-_GUARD: Final = "pipeline_guard"
 FAULTS: Final = {
     "unreachable": marked(
         "The router does not answer. What it has promised stands; this page knows nothing of it "
@@ -26,31 +30,45 @@ FAULTS: Final = {
     ),
     "unexpected": marked("The router answers in a form that this page does not know."),
 }
-STATES: Final = {"ready": "good", "healthy": "good", "degraded": "warn", "unhealthy": "bad"}
+STATES: Final = {
+    marked("healthy"): "good",
+    marked("degraded"): "warn",
+    marked("unhealthy"): "bad",
+    marked("unreachable"): "bad",
+    marked("ejected"): "bad",
+    marked("mismatch"): "bad",
+    marked("draining"): "ring",
+    marked("away"): "warn",
+}
+"""Of a router and of its nodes, in its words, with their colours."""
 
 
 def register(pages: Pages) -> None:
     """Add the pages of this module."""
-    service = pages.service
-    settings = service.config.router
-    reading = None if settings.url is None else RouterReading(settings, service.clock)
+    config, clock = pages.service.config, pages.service.clock
+    router = None if config.router.url is None else RouterReading(config.router, clock)
+    guard = None if config.guard.url is None else GuardReading(config.guard, clock)
 
     def shown(asked: Asked) -> Response:
-        return _router(asked, reading)
+        return _parts(asked, router, guard)
 
     pages.get("/parts", shown, Scope.SCALING_READ)
 
 
-def _router(asked: Asked, reading: RouterReading | None) -> Response:
-    """A router serves the operator: its departments are nobody else's to see."""
+def _parts(asked: Asked, router: RouterReading | None, guard: GuardReading | None) -> Response:
+    """Neither is asked for anybody but the operator."""
     is_operator = asked.service.desks.trail.operator == asked.tenant
-    view = reading.view() if reading is not None and is_operator else None
+    view = router.view() if router is not None and is_operator else None
     return asked.show(
         "router.html",
         view=view,
+        guard=GuardPart(
+            guard.view() if guard is not None and is_operator else None,
+            is_installed("pipeline_guard"),
+            asked.now,
+        ),
         is_operator=is_operator,
         is_installed=is_installed("federated_dp_llm.routing"),
-        has_guard=is_installed(_GUARD),
         fault="" if view is None else FAULTS.get(view.fault, ""),
         tone=_tone,
         users=() if view is None else view.users[:_USERS],

@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from privacy_core.accounting import calibrate_noise_multiplier, dp_sgd_event, epsilon_of
 from privacy_core.errors import PrivacyError
+from privacy_finetuner.environment.neighbours import Guard, Router
 from privacy_finetuner.environment.sections import Environment, Privacy
 from privacy_runtime.secret import Secret
 from privacy_runtime.settings.domains import Address, password_of
@@ -123,6 +124,7 @@ def _passwords(values: Environment) -> Iterator[Conflict]:
         ("oidc.client_secret", values.oidc.client_secret),
         ("notify.mail.password", values.notify.mail.password),
         ("router.key", values.router.key),
+        ("guard.key", values.guard.key),
     )
     given = [(path, *_credentials(secret)) for path, secret in addresses if secret is not None]
     given += [(path, "", hidden.reveal()) for path, hidden in texts if hidden is not None]
@@ -197,23 +199,30 @@ def _halves(values: Environment) -> Iterator[Conflict]:
 
 def _neighbours(values: Environment) -> Iterator[Conflict]:
     """Halves of what stands beside the service."""
-    intake, router, law = values.intake, values.router, values.compliance
+    intake, law = values.intake, values.compliance
     if intake.stream is not None and values.redis.url is None:
         yield Conflict(("redis.url", "intake.stream"), "where the stream is")
     if intake.stream is not None and intake.user is None:
         yield Conflict(("intake.user", "intake.stream"), "in whose name jobs are started")
-    if router.url is not None and router.key is None:
-        yield Conflict(
-            ("router.key", "router.url"), "a key of the router: it shows nothing without"
-        )
-    if router.url is not None and values.environment not in ("development", "testing"):
-        here = urlsplit(router.url.reveal())
-        is_here = here.hostname in ("localhost", "127.0.0.1", "::1")
-        if here.scheme != "https" and not is_here:
-            yield Conflict(("router.url", "environment"), "https: a key is sent there")
+    yield from _halves_of("router", values.router, values.environment)
+    yield from _halves_of("guard", values.guard, values.environment)
     if law.auto_remediation and not law.enable_real_time_monitoring:
         paths = ("compliance.enable_real_time_monitoring", "compliance.auto_remediation")
         yield Conflict(paths, "true: what is not watched cannot be put right")
+
+
+def _halves_of(name: str, place: Router | Guard, environment: str) -> Iterator[Conflict]:
+    """What a page shows needs a key, which goes to this machine or over TLS."""
+    if place.url is None:
+        return
+    url, key = f"{name}.url", f"{name}.key"
+    if place.key is None:
+        yield Conflict((key, url), f"a key of the {name}: it shows nothing without")
+    if environment not in ("development", "testing"):
+        at = urlsplit(place.url.reveal())
+        is_here = at.hostname in ("localhost", "127.0.0.1", "::1")
+        if at.scheme != "https" and not is_here:
+            yield Conflict((url, "environment"), "https: a key is sent there")
 
 
 def _is_network(text: str) -> bool:

@@ -1,7 +1,7 @@
-"""Sections about what stands beside the service: a message queue, a router, lists, old runs.
+"""Sections about what stands beside the service: a queue, a router, a guard, lists, old runs.
 
-Everything here may be left out: then jobs come over HTTP only, the pages know no router, passwords
-are checked by rule alone, and runs are kept until somebody removes them.
+Everything here may be left out: then jobs come over HTTP only, the pages know neither router nor
+guard, passwords are checked by rule alone, and runs are kept until somebody removes them.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from privacy_runtime.settings.schema import Key
 
 _INTAKE: Final = "the intake of jobs from a message queue"
 _ROUTER: Final = "the page of the router"
+_GUARD: Final = "the page of the guard"
 _PASSWORDS: Final = "the choice of passwords"
 _UPKEEP: Final = "the upkeep of serve"
 _NAME: Final = Text(r"[A-Za-z0-9][A-Za-z0-9_.:{}-]{0,127}", "letters, figures and _ . : { } -")
@@ -77,6 +78,27 @@ class Router:
     ] = None
     limit_s: Annotated[
         float, Key("For one question.", Number(above=0, most=60), "seconds", _ROUTER)
+    ] = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """The guard of the pipeline (`pipeline-guard serve`), where there is one."""
+
+    url: Annotated[
+        Secret | None,
+        Key("Where its API is; null is none.", Address(("http", "https")), "", _GUARD),
+    ] = None
+    key: Annotated[
+        Secret | None,
+        Key("A token of the guard with guard:read (pipeline-guard token).", Hidden(), "", _GUARD),
+    ] = None
+    authority: Annotated[
+        str | None,
+        Key("The certificate authority of its TLS; null is the system's.", _FILE, "", _GUARD),
+    ] = None
+    limit_s: Annotated[
+        float, Key("For one question.", Number(above=0, most=60), "seconds", _GUARD)
     ] = 3.0
 
 

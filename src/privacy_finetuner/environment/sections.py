@@ -12,7 +12,7 @@ from typing import Annotated, Final
 
 from privacy_finetuner.domains import GRAD_NORM_LEAST
 from privacy_finetuner.environment.deployment import Front, Notify, Oidc, Tracing
-from privacy_finetuner.environment.neighbours import Intake, Passwords, Retention, Router
+from privacy_finetuner.environment.neighbours import Guard, Intake, Passwords, Retention, Router
 from privacy_runtime.secret import Secret
 from privacy_runtime.settings.domains import (
     Address,
@@ -382,5 +382,6 @@ class Environment:
     notify: Notify = Notify()  # noqa: RUF009  it is frozen, like those above
     intake: Intake = Intake()  # noqa: RUF009  it is frozen, like those above
     router: Router = Router()  # noqa: RUF009  it is frozen, like those above
+    guard: Guard = Guard()  # noqa: RUF009  it is frozen, like those above
     passwords: Passwords = Passwords()  # noqa: RUF009  it is frozen, like those above
     retention: Retention = Retention()  # noqa: RUF009  it is frozen, like those above

@@ -198,11 +198,11 @@ class Town:
         )
 
 
-def town_in(home: Path) -> tuple[Service, Town]:
-    """A deployment in a folder."""
+def town_in(home: Path, **sections: Any) -> tuple[Service, Town]:
+    """A deployment in a folder; `sections`: of its configuration."""
     clock = ManualClock()
     service = Service.open(
-        EnvironmentConfig(environment="testing", i18n={"enable_auto_detection": True}),
+        EnvironmentConfig(environment="testing", i18n={"enable_auto_detection": True}, **sections),
         home=home,
         clock=clock,
         entropy=SeededEntropy(7),

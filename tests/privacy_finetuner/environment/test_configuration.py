@@ -100,7 +100,7 @@ def test_the_documented_file_is_read_in_full(tmp_path: Path) -> None:
     found = config(DOCUMENTED, tmp_path)
     ours = (
         *("service.", "oidc.", "tracing.", "notify.", "monitoring.prometheus.host"),
-        *("intake.", "router.", "passwords.", "retention."),
+        *("intake.", "router.", "guard.", "passwords.", "retention."),
     )
 
     left = [path for path, setting in found.settings.items() if setting.is_default]
@@ -225,6 +225,30 @@ def test_variables_win_over_the_file_and_keywords_over_both(tmp_path: Path) -> N
 )
 def test_values_that_cannot_be_together_are_refused(tmp_path: Path, text: str, words: str) -> None:
     assert any(words in line for line in faults(text, tmp_path))
+
+
+@pytest.mark.parametrize("name", ["router", "guard"])
+@pytest.mark.parametrize(
+    ("environment", "url", "key", "words"),
+    [
+        ("development", "https://there.example", "", "it shows nothing without"),
+        ("production", "http://there.example:8443", "k-3f9", "a key is sent there"),
+        ("production", "https://there.example", "secret", "ships with products"),
+        ("production", "https://there.example", "k-3f9", ""),
+        ("production", "http://127.0.0.1:8080", "k-3f9", ""),
+        ("development", "http://there.example", "k-3f9", ""),
+    ],
+)
+def test_a_neighbour_s_key_is_given_and_travels_over_tls(
+    tmp_path: Path, name: str, environment: str, url: str, key: str, words: str
+) -> None:
+    given = f"  key: {key}\n" if key else ""
+    text = f"environment: {environment}\n{name}:\n  url: {url}\n{given}"
+
+    if words:
+        assert words in " ".join(faults(text, tmp_path))
+    else:
+        assert getattr(config(text, tmp_path), name).url == Secret(url)
 
 
 def test_known_passwords_are_for_development_and_are_not_repeated(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ import pytest
 
 from federated_dp_llm.api import shapes
 from privacy_finetuner.environment.neighbours import Router
-from privacy_finetuner.service.router_reading import AGAIN_S, RouterReading
+from privacy_finetuner.service.neighbour import AGAIN_S
+from privacy_finetuner.service.router_reading import RouterReading
 from privacy_runtime.secret import Secret
 from privacy_runtime.testing import ManualClock
 
@@ -29,7 +30,7 @@ NODE = shapes.NodeAnswer(
     compute_capacity="",
     specializations=[],
     security_level="",
-    state="ready",
+    state="healthy",
     tls_group="X25519MLKEM768",
 )
 HEALTH = shapes.Health(
@@ -96,7 +97,7 @@ def test_a_router_as_it_says_it_is(router: str) -> None:
 
     assert (view.fault, view.status, view.delta) == ("", "healthy", 1e-5)
     (node,) = view.nodes
-    assert (node.name, node.state, node.tls_group) == ("clinic-a", "ready", "X25519MLKEM768")
+    assert (node.name, node.state, node.tls_group) == ("clinic-a", "healthy", "X25519MLKEM768")
     assert [each.name for each in view.users] == ["bo", "ada"]  # the least left first
     assert view.departments[0].held == pytest.approx(2.5)
     assert view.figures["requests_per_second"] == 2.5
@@ -105,6 +106,14 @@ def test_a_router_as_it_says_it_is(router: str) -> None:
     clock.advance(AGAIN_S)
     desk.view()
     assert len(Said.asked) == 6
+
+
+def test_a_figure_that_is_not_known_yet_is_left_out(router: str) -> None:
+    fresh = HEALTH.model_copy(update={"metrics": {"cache_hit_rate": None, "error_rate": 0.0}})
+    Said.answers["/health"] = (200, fresh.model_dump_json())
+
+    view = reading(router, ManualClock()).view()
+    assert (view.fault, view.figures) == ("", {"error_rate": 0.0})
 
 
 def test_another_key_shows_nothing(router: str) -> None:
@@ -123,6 +132,9 @@ def test_another_key_shows_nothing(router: str) -> None:
         ("/v1/admin/nodes", (302, ""), "unexpected"),
         ("/v1/privacy/budget/status", (200, '{"users": {"a": {}}}'), "unexpected"),
         ("/health", (200, "x" * (5 << 20)), "unexpected"),
+        ("/health", (200, '{"metrics": {"error_rate": NaN}}'), "unexpected"),
+        ("/health", (200, '{"metrics": {"error_rate": 1e999}}'), "unexpected"),
+        ("/health", (200, "[" * 100_000), "unexpected"),
         ("/health", (503, HEALTH.model_dump_json()), ""),
     ],
 )

@@ -8,7 +8,7 @@ from typing import Final, cast
 
 from privacy_core.errors import InvalidParameter
 from privacy_runtime.allowances import requests
-from privacy_runtime.allowances.contract import Balance
+from privacy_runtime.allowances.contract import Balance, Reserved
 from privacy_runtime.allowances.group import Answer
 from privacy_runtime.allowances.requests import Expire, Kind, Request
 from privacy_runtime.allowances.rows import CapRaise, Home
@@ -86,6 +86,15 @@ class Store:
             found |= _balances(self._ask(requests.look(accounts[start : start + _LOOK_MOST])))
         return found
 
+    def reservations(self, prefix: str) -> list[Reserved]:
+        """The reservations whose key begins so, as last committed.
+
+        Raises:
+            InvalidAmount: the prefix is empty or cannot begin a key.
+        """
+        requests.require_name(prefix)
+        return [row.seen() for row in self.home.reservations(prefix)]
+
     def reserve(self, key: str, debits: Mapping[str, int], *, ttl_s: float) -> None:
         """Hold all amounts or none, durably."""
         self._ask(requests.hold(key, Kind.ALL, debits, ttl_s))
@@ -122,7 +131,7 @@ def _balances(answer: Answer) -> dict[str, Balance]:
 
 
 class AsyncAllowances:
-    """The same store for event loops: nothing here blocks one, and no call takes a thread.
+    """The same store for event loops: nothing here blocks one, and no debit takes a thread.
 
     `reserve`, `reserve_each`, `settle` and `spend` return a future of the running loop, to be
     awaited or given a callback; all futures of a group are resolved in one callback of their loop.
@@ -162,6 +171,10 @@ class AsyncAllowances:
             some = requests.look(accounts[start : start + _LOOK_MOST])
             found |= _balances(await self._ask(some))
         return found
+
+    async def reservations(self, prefix: str) -> list[Reserved]:
+        """As `Store.reservations`, in a thread."""
+        return await asyncio.to_thread(self.store.reservations, prefix)
 
     def reserve(self, key: str, debits: Mapping[str, int], *, ttl_s: float) -> asyncio.Future[None]:
         """Hold all amounts or none, durably."""

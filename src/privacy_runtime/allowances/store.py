@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, cast
 
 from privacy_core.errors import InvalidParameter
@@ -12,7 +12,7 @@ from privacy_runtime.allowances.contract import Balance, Reserved
 from privacy_runtime.allowances.group import Answer
 from privacy_runtime.allowances.requests import Expire, Kind, Request
 from privacy_runtime.allowances.rows import CapRaise, Home
-from privacy_runtime.allowances.writer import Writer
+from privacy_runtime.allowances.writer import Told, Writer
 from privacy_runtime.world import Clock
 
 KEEP_S: Final = 86_400.0
@@ -205,6 +205,21 @@ class AsyncAllowances:
         """`reserve` and `settle` in one: the amounts are known to be spent."""
         return cast("asyncio.Future[None]", self._ask(requests.hold(key, Kind.SPENT, debits, 1.0)))
 
+    def reserve_then(
+        self, key: str, debits: Mapping[str, int], done: Callable[[object], None], *, ttl_s: float
+    ) -> None:
+        """`reserve`, told to a function on this loop: `done(None)`, or `done(error)`."""
+        asked = requests.hold(key, Kind.ALL, debits, ttl_s)
+        self._submit(asked, Told(asyncio.get_running_loop(), done))
+
+    def settle_then(
+        self, key: str, spent: Mapping[str, int] | None, done: Callable[[object], None]
+    ) -> None:
+        """A patient `settle`, told to a function on this loop: `done(None)`, or `done(error)`."""
+        loop = asyncio.get_running_loop()
+        self._submit(requests.settle(key, spent), Told(loop, done), is_patient=True)
+        self._nudged(loop)
+
     async def expire(self) -> int:
         """Count reservations past their deadline as spent; return how many."""
         total = 0
@@ -225,10 +240,14 @@ class AsyncAllowances:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Answer] = loop.create_future()
         self._submit(request, future, is_patient=True)
+        self._nudged(loop)
+        return future
+
+    def _nudged(self, loop: asyncio.AbstractEventLoop) -> None:
+        """See to it that the patient do not wait for longer than `PATIENCE_S`."""
         if loop not in self._nudges:
             self._nudges.add(loop)
             loop.call_later(PATIENCE_S, self._in_time, loop)
-        return future
 
     def _in_time(self, loop: asyncio.AbstractEventLoop) -> None:
         self._nudges.discard(loop)

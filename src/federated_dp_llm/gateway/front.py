@@ -157,9 +157,9 @@ class Front(asyncio.Protocol):
         if self._exchange is None:
             self._transport.close()
         elif self._task is not None:
-            self._be_waited_for(self._task)
+            self._lobby.wait_for(self._task)
         elif self._passage is not None:
-            self._be_waited_for(self._lobby.loop.create_task(self._ended(self._passage)))
+            self._lobby.wait_for(self._lobby.loop.create_task(self._ended(self._passage)))
 
     def come_back(self) -> None:
         """The general server has answered what it was given: the next request begins here."""
@@ -276,13 +276,7 @@ class Front(asyncio.Protocol):
         if self._exchange is exchange:
             self._passage, self._task = None, task
         if self._is_stopping:
-            self._be_waited_for(task)
-
-    def _be_waited_for(self, task: asyncio.Task[None]) -> None:
-        """The server waits for these before it stops, and ends them when they are late."""
-        tasks = self._lobby.state.tasks
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
+            self._lobby.wait_for(task)
 
     async def _ended(self, passage: Passage) -> None:
         try:

@@ -160,7 +160,7 @@ class Relay:
             if failure is None:
                 return
             asks, but = asks + 1, lease.member
-            self.retries += asks < self._attempts
+            self.retries += asks < self._attempts and not ended.has_begun
         ended.ending, ended.refusal = "backend_failed", failure
 
     async def _attempt(

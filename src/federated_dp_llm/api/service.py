@@ -31,6 +31,7 @@ from federated_dp_llm.api.told import ToldAnswers
 from federated_dp_llm.config import RouterConfig
 from federated_dp_llm.core.query import Answers
 from federated_dp_llm.monitoring.figures import Figures
+from federated_dp_llm.monitoring.front_door import FrontDoor
 from federated_dp_llm.monitoring.notices import open_alerts
 from federated_dp_llm.security import AuditLogger, SecurityMonitor
 from privacy_runtime.allowances import Store, open_allowances
@@ -66,6 +67,7 @@ class Service:
         shield: redacts prompts.
         figures: of this process.
         monitor: watches logins and spending.
+        front_door: how clients reach this router, where it speaks TLS itself.
         clock, entropy: the world.
     """
 
@@ -81,6 +83,7 @@ class Service:
     figures: Figures
     audit: AuditLogger
     monitor: SecurityMonitor
+    front_door: FrontDoor
     clock: Clock
     entropy: Entropy
     home: Path
@@ -163,6 +166,10 @@ class Service:
                 closing.callback(alerts.close)
             announce = None if alerts is None else alerts.announce
             audit = AuditLogger(records.say, clock=clock, announce=announce)
+            monitor = SecurityMonitor(audit, figures, unusual_factor=config.security.unusual_factor)
+            front_door = FrontDoor(
+                config, figures=figures, alarm=monitor, say=records.say, clock=clock
+            )
             service = cls(
                 config=config,
                 identity=identity,
@@ -175,9 +182,8 @@ class Service:
                 shield=PromptShield(home / "prompts.db", sealing, clock=clock, level=level),
                 figures=figures,
                 audit=audit,
-                monitor=SecurityMonitor(
-                    audit, figures, unusual_factor=config.security.unusual_factor
-                ),
+                monitor=monitor,
+                front_door=front_door,
                 clock=clock,
                 entropy=entropy,
                 home=home,

@@ -221,6 +221,9 @@ def _conflicts(config: Fixed) -> Iterator[Conflict]:
         yield Conflict(paths, "no name in both: it decides whether records are read")
     if (server.certificate is None) != (server.key is None):
         yield Conflict(("server.certificate", "server.key"), "both, or neither")
+    if server.require_pq and server.certificate is None:
+        where = "a certificate here: what a proxy agreed on with clients is not seen"
+        yield Conflict(("server.require_pq", "server.certificate"), where)
     if (security.node_certificate is None) != (security.node_key is None):
         yield Conflict(("security.node_certificate", "security.node_key"), "both, or neither")
     if config.notices.mail_to and config.notices.mail_host is None:

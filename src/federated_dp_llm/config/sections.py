@@ -45,6 +45,7 @@ class Server:
     ] = ()
     certificate: Annotated[str | None, Key("Certificate chain in PEM: HTTPS here.", _FILES)] = None
     key: Annotated[str | None, Key("Its key in PEM.", _FILES)] = None
+    require_pq: Annotated[bool, Key("Refuse clients without X25519MLKEM768.", Flag())] = False
     behind_tls_proxy: Annotated[bool, Key("A proxy in front speaks HTTPS.", Flag())] = False
 
 

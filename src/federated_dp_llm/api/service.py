@@ -26,6 +26,7 @@ from typing import Any, Final, Self
 
 from federated_dp_llm.api.quotas import Standings
 from federated_dp_llm.api.records import PRIVACY, Records
+from federated_dp_llm.api.rewriting import PromptRewriter
 from federated_dp_llm.api.shield import PromptShield
 from federated_dp_llm.api.told import ToldAnswers
 from federated_dp_llm.config import RouterConfig
@@ -65,6 +66,7 @@ class Service:
         answers: answers queries; set before the first request.
         fleet: the registered nodes, where this process asks them.
         shield: redacts prompts.
+        rewriter: rewrites what is left of them; None: they leave as they are.
         figures: of this process.
         monitor: watches logins and spending.
         front_door: how clients reach this router, where it speaks TLS itself.
@@ -80,6 +82,7 @@ class Service:
     standings: Standings
     fleet: Any
     shield: PromptShield
+    rewriter: PromptRewriter | None
     figures: Figures
     audit: AuditLogger
     monitor: SecurityMonitor
@@ -180,6 +183,7 @@ class Service:
                 standings=Standings(allowances, config),
                 fleet=None,
                 shield=PromptShield(home / "prompts.db", sealing, clock=clock, level=level),
+                rewriter=_rewriter(config, entropy),
                 figures=figures,
                 audit=audit,
                 monitor=monitor,
@@ -234,6 +238,13 @@ def _identity_policy(config: RouterConfig) -> IdentityPolicy:
         sessions=SessionPolicy(idle_s=min(absolute_s, 2.0 * lifetime_s), absolute_s=absolute_s),
     )
     return replace(policy, needs_code=frozenset(Role)) if config.security.require_mfa else policy
+
+
+def _rewriter(config: RouterConfig, entropy: Entropy) -> PromptRewriter | None:
+    epsilon, model = config.federation.rewrite_epsilon, config.federation.rewrite_model
+    if epsilon is None or model is None:
+        return None
+    return PromptRewriter(Path(model), epsilon_per_token=epsilon, entropy=entropy)
 
 
 def _sealing_keys(place: Path, entropy: Entropy) -> RedactionKeys:

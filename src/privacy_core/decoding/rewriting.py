@@ -87,7 +87,7 @@ class Rewriting:
         """
         steps = self.steps(token)
         warmth = Fraction(self.epsilon_per_token) / (2 * REACH * _GRID)
-        approximate: Floats = steps * float(warmth)
+        approximate: Floats = steps.astype(np.float64) * np.float64(float(warmth))
         error = _ROUNDING * self.epsilon_per_token
         place = draw_place(
             approximate, error, lambda: [int(step) * warmth for step in steps], Bits(entropy)
@@ -103,4 +103,5 @@ class Rewriting:
         if not 0 <= token < len(self._rows):
             raise InvalidParameter("token", found=token, expected=f"0 to {len(self._rows) - 1}")
         cosines = self._kept @ self._rows[token]
-        return np.rint(np.clip(cosines, -1.0, 1.0) * _GRID).astype(np.int64)
+        steps: npt.NDArray[np.int64] = np.rint(np.clip(cosines, -1.0, 1.0) * _GRID).astype(np.int64)
+        return steps

@@ -123,6 +123,7 @@ async def _upkeep(service: Service) -> None:
         await asyncio.to_thread(service.identity.purge)
         await asyncio.to_thread(service.heads.keep)
         await asyncio.to_thread(service.told.forget, now=service.clock.now())
+        await asyncio.to_thread(service.front_door.look)
 
 
 def _version() -> str:

@@ -2,7 +2,8 @@
 
 ::
 
-    authenticated -> department -> limits -> accounts open -> prompt redacted -> answered (and paid)
+    authenticated -> department -> limits -> accounts open -> prompt redacted (and rewritten, if
+        that is on) -> answered (and paid)
         -> audit trail -> values put back -> shown
 
 What fails before `answered` cost nothing. An answer that the audit trail does not take is withheld;
@@ -20,8 +21,9 @@ from typing import Final
 from starlette.requests import HTTPConnection
 
 from federated_dp_llm.api.errors import waits_said
+from federated_dp_llm.api.rewriting import Rewritten
 from federated_dp_llm.api.service import Service
-from federated_dp_llm.api.shapes import InferenceAnswer, InferenceRequest
+from federated_dp_llm.api.shapes import InferenceAnswer, InferenceRequest, PromptRewriting
 from federated_dp_llm.api.shield import Shielded
 from federated_dp_llm.api.told import Slip
 from federated_dp_llm.config import RouterConfig
@@ -41,12 +43,14 @@ class Question:
     """A request that may be asked: the query as it leaves, and how to read the answer.
 
     Attributes:
+        rewritten: what became of the prompt; None: it leaves as it is, redacted.
         slip: where its answer is kept; None: it has no idempotency key.
         earlier: what was told under this key before.
     """
 
     query: Query
     shielded: Shielded
+    rewritten: Rewritten | None = None
     slip: Slip | None = None
     earlier: Answer | None = None
 
@@ -134,11 +138,15 @@ class Asking:
         request_id, is_keyed = self._request_id(connection, user)
         slip = Slip.of(request_id, request, department) if is_keyed else None
         now = self._service.clock.now()
+        prompt, rewritten = shielded.prompt, None
+        if self._service.rewriter is not None:
+            rewritten = self._service.rewriter.rewritten(prompt, f"{user}\0{request_id}")
+            prompt = rewritten.text
         query = Query(
             request_id=request_id,
             user_id=user,
             department=department,
-            prompt=shielded.prompt,
+            prompt=prompt,
             max_tokens=request.max_tokens,
             temperature=request.temperature,
             privacy_budget=request.privacy_budget or config.privacy.epsilon_per_query,
@@ -155,7 +163,9 @@ class Asking:
                 [Fault("body.temperature", "should be above 0: the draw is what keeps it private")]
             )
         earlier = None if slip is None else self._service.told.earlier(slip, now=now)
-        return Question(query=query, shielded=shielded, slip=slip, earlier=earlier)
+        return Question(
+            query=query, shielded=shielded, rewritten=rewritten, slip=slip, earlier=earlier
+        )
 
     def _user(self, request: InferenceRequest, principal: Principal) -> str:
         if self._service.config.security.authentication == "none":
@@ -262,6 +272,17 @@ def _document(answer: Answer, question: Question, delta: float) -> InferenceAnsw
         round_trips=answer.round_trips,
         cached=answer.cached,
         redacted=dict(question.shielded.found),
+        rewriting=_rewriting(question.rewritten),
+    )
+
+
+def _rewriting(rewritten: Rewritten | None) -> PromptRewriting | None:
+    if rewritten is None:
+        return None
+    return PromptRewriting(
+        epsilon=rewritten.epsilon,
+        epsilon_per_token=rewritten.epsilon_per_token,
+        tokens=rewritten.tokens,
     )
 
 

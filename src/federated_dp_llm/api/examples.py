@@ -28,6 +28,7 @@ _ANSWER: Final = {
     "round_trips": 3,
     "cached": False,
     "redacted": {"PERSON": 1},
+    "rewriting": None,
 }
 _USAGE: Final = {
     "prompt_tokens": 9,

@@ -26,11 +26,13 @@ from typing import Any, Final, Self
 
 from federated_dp_llm.api.quotas import Standings
 from federated_dp_llm.api.records import PRIVACY, Records
+from federated_dp_llm.api.rewriting import PromptRewriter
 from federated_dp_llm.api.shield import PromptShield
 from federated_dp_llm.api.told import ToldAnswers
 from federated_dp_llm.config import RouterConfig
 from federated_dp_llm.core.query import Answers
 from federated_dp_llm.monitoring.figures import Figures
+from federated_dp_llm.monitoring.front_door import FrontDoor
 from federated_dp_llm.monitoring.notices import open_alerts
 from federated_dp_llm.security import AuditLogger, SecurityMonitor
 from privacy_runtime.allowances import Store, open_allowances
@@ -64,8 +66,10 @@ class Service:
         answers: answers queries; set before the first request.
         fleet: the registered nodes, where this process asks them.
         shield: redacts prompts.
+        rewriter: rewrites what is left of them; None: they leave as they are.
         figures: of this process.
         monitor: watches logins and spending.
+        front_door: how clients reach this router, where it speaks TLS itself.
         clock, entropy: the world.
     """
 
@@ -78,9 +82,11 @@ class Service:
     standings: Standings
     fleet: Any
     shield: PromptShield
+    rewriter: PromptRewriter | None
     figures: Figures
     audit: AuditLogger
     monitor: SecurityMonitor
+    front_door: FrontDoor
     clock: Clock
     entropy: Entropy
     home: Path
@@ -163,6 +169,10 @@ class Service:
                 closing.callback(alerts.close)
             announce = None if alerts is None else alerts.announce
             audit = AuditLogger(records.say, clock=clock, announce=announce)
+            monitor = SecurityMonitor(audit, figures, unusual_factor=config.security.unusual_factor)
+            front_door = FrontDoor(
+                config, figures=figures, alarm=monitor, say=records.say, clock=clock
+            )
             service = cls(
                 config=config,
                 identity=identity,
@@ -173,11 +183,11 @@ class Service:
                 standings=Standings(allowances, config),
                 fleet=None,
                 shield=PromptShield(home / "prompts.db", sealing, clock=clock, level=level),
+                rewriter=_rewriter(config, entropy),
                 figures=figures,
                 audit=audit,
-                monitor=SecurityMonitor(
-                    audit, figures, unusual_factor=config.security.unusual_factor
-                ),
+                monitor=monitor,
+                front_door=front_door,
                 clock=clock,
                 entropy=entropy,
                 home=home,
@@ -228,6 +238,13 @@ def _identity_policy(config: RouterConfig) -> IdentityPolicy:
         sessions=SessionPolicy(idle_s=min(absolute_s, 2.0 * lifetime_s), absolute_s=absolute_s),
     )
     return replace(policy, needs_code=frozenset(Role)) if config.security.require_mfa else policy
+
+
+def _rewriter(config: RouterConfig, entropy: Entropy) -> PromptRewriter | None:
+    epsilon, model = config.federation.rewrite_epsilon, config.federation.rewrite_model
+    if epsilon is None or model is None:
+        return None
+    return PromptRewriter(Path(model), epsilon_per_token=epsilon, entropy=entropy)
 
 
 def _sealing_keys(place: Path, entropy: Entropy) -> RedactionKeys:

@@ -70,6 +70,18 @@ class InferenceRequest(Body):
     stream: bool = False
 
 
+class PromptRewriting(Shown):
+    """What local differential privacy says of the prompt; of nobody's record.
+
+    `epsilon`: of the whole prompt, `tokens` times `epsilon_per_token`: large wherever the words can
+    still be read, and then no protection to rely on.
+    """
+
+    epsilon: float
+    epsilon_per_token: float
+    tokens: int
+
+
 class InferenceAnswer(Shown):
     """The documented answer, and what it rests on."""
 
@@ -95,6 +107,7 @@ class InferenceAnswer(Shown):
     round_trips: int
     cached: bool
     redacted: dict[str, int]
+    rewriting: PromptRewriting | None
 
 
 class LoginRequest(Body):

@@ -98,9 +98,7 @@ def _run(service: Service) -> None:
 
     server = service.config.server
     app = create_app(service, policy=policy_of(service.config))
-    options = ServerOptions(
-        host=server.host, port=server.port, certificate=server.certificate, key=server.key
-    )
+    options = ServerOptions(host=server.host, port=server.port, tls=service.front_door.channel)
     if app.state.gateway is None:
         run(app, options)
     else:

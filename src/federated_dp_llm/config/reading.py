@@ -219,10 +219,25 @@ def _conflicts(config: Fixed) -> Iterator[Conflict]:
     if set(privacy.private_models) & set(privacy.public_models):
         paths = ("privacy.private_models", "privacy.public_models")
         yield Conflict(paths, "no name in both: it decides whether records are read")
-    if (server.certificate is None) != (server.key is None):
-        yield Conflict(("server.certificate", "server.key"), "both, or neither")
-    if (security.node_certificate is None) != (security.node_key is None):
-        yield Conflict(("security.node_certificate", "security.node_key"), "both, or neither")
+    federation = config.federation
+    for one, other, paths in (
+        (server.certificate, server.key, ("server.certificate", "server.key")),
+        (
+            security.node_certificate,
+            security.node_key,
+            ("security.node_certificate", "security.node_key"),
+        ),
+        (
+            federation.rewrite_epsilon,
+            federation.rewrite_model,
+            ("federation.rewrite_epsilon", "federation.rewrite_model"),
+        ),
+    ):
+        if (one is None) != (other is None):
+            yield Conflict(paths, "both, or neither")
+    if server.require_pq and server.certificate is None:
+        where = "a certificate here: what a proxy agreed on with clients is not seen"
+        yield Conflict(("server.require_pq", "server.certificate"), where)
     if config.notices.mail_to and config.notices.mail_host is None:
         yield Conflict(("notices.mail_to", "notices.mail_host"), "a server that takes the mail")
     if security.authentication == "none":

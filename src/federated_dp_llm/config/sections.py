@@ -26,6 +26,7 @@ _NAMES: Final = Text(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}", "a name of letters, 
 _FILES: Final = Text(r"[^\x00-\x1f]{1,4096}", "a path")
 _MAILBOX: Final = Text(r"[^\s@<>,;]+@[A-Za-z0-9.-]+", "an e-mail address")
 _EPSILON: Final = Number(above=0.0, most=100.0)
+_TOKEN_EPSILON: Final = Number(above=0.0, most=1000.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +46,7 @@ class Server:
     ] = ()
     certificate: Annotated[str | None, Key("Certificate chain in PEM: HTTPS here.", _FILES)] = None
     key: Annotated[str | None, Key("Its key in PEM.", _FILES)] = None
+    require_pq: Annotated[bool, Key("Refuse clients without X25519MLKEM768.", Flag())] = False
     behind_tls_proxy: Annotated[bool, Key("A proxy in front speaks HTTPS.", Flag())] = False
 
 
@@ -164,6 +166,13 @@ class Federation:
     step_timeout_s: Annotated[
         float, Key("A slower node has empty slots.", Number(above=0, most=600), "seconds")
     ] = 25.0
+    rewrite_epsilon: Annotated[
+        float | None,
+        Key("Prompts leave rewritten, with so much for a token; null is off.", _TOKEN_EPSILON),
+    ] = None
+    rewrite_model: Annotated[
+        str | None, Key("Folder of the model whose public words and embeddings it uses.", _FILES)
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""TLS 1.3 with a hybrid post-quantum key exchange, between the router and its nodes.
+"""TLS 1.3 with a hybrid post-quantum key exchange: between router and nodes, and to clients.
 
 Python's own `ssl` speaks with the system's OpenSSL and cannot say which group was negotiated. Here
 records pass through pyOpenSSL and the OpenSSL that `cryptography` brings (4.0), which offers and
@@ -44,7 +44,8 @@ class Channel(ssl.SSLContext):
 
     Args:
         files: own certificate and whom to trust; a server without a certificate cannot be.
-        server_side: which end this is; a server asks every caller for a certificate.
+        server_side: which end this is.
+        asks_certificate: whether a server asks every caller for a certificate, and hears no other.
         require_pq: see above.
         problem: told when renewed files are not taken, and when the certificate is about to end.
         clock: None: the machine's.
@@ -68,11 +69,13 @@ class Channel(ssl.SSLContext):
         files: TlsFiles,
         *,
         server_side: bool,
+        asks_certificate: bool = True,
         require_pq: bool = False,
         problem: Callable[[str], None] = lambda _: None,
         clock: Clock | None = None,
     ) -> None:
         self.is_server, self.require_pq = server_side, require_pq
+        self._asks_certificate = asks_certificate
         self.groups, self.refused = Counter(), 0
         self._protocols: list[bytes] = []
         self._renewable = Renewable(files, self._settings, problem=problem, clock=clock)
@@ -138,7 +141,8 @@ class Channel(ssl.SSLContext):
         context.set_min_proto_version(SSL.TLS1_3_VERSION)
         verify = SSL.VERIFY_PEER
         if self.is_server:
-            verify |= SSL.VERIFY_FAIL_IF_NO_PEER_CERT
+            asked = verify | SSL.VERIFY_FAIL_IF_NO_PEER_CERT
+            verify = asked if self._asks_certificate else SSL.VERIFY_NONE
             context.set_alpn_select_callback(_http1)
         context.set_verify(verify)
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)

@@ -235,17 +235,25 @@ class Backends:
         Raises:
             Overloaded: none came free in time, or too many wait; or every backend is ejected.
         """
+        lease = self.take_now(model, but)
+        if lease is not None:
+            return lease
         now = self.now()
-        member = self._best(model, now, but)
-        if member is not None:
-            member.in_flight += 1
-            return Lease(self, member, now)
         self.require_room()
         opens_s = self._opens_in(model, now, but)
         if opens_s > 0:
             raise Overloaded("every backend of this model fails", max(opens_s, 0.1))
         member = await self._wait(model, wait_s, but)
         return Lease(self, member, self.now())
+
+    def take_now(self, model: str, but: Member | None = None) -> Lease | None:
+        """The best place that is free; None: there is none."""
+        now = self.now()
+        member = self._best(model, now, but)
+        if member is None:
+            return None
+        member.in_flight += 1
+        return Lease(self, member, now)
 
     def give_back(self, member: Member) -> None:
         """A place is free: the first who waits for such a one has it."""

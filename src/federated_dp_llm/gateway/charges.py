@@ -7,7 +7,7 @@ knows what it generated, all that was held is spent.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -20,6 +20,10 @@ class Unit(StrEnum):
 
     TOKENS = "tokens"
     REQUESTS = "requests"
+
+
+Told = Callable[[object], None]
+"""Is called on the event loop, with None or with the error."""
 
 
 class Debits(Protocol):
@@ -37,6 +41,16 @@ class Debits(Protocol):
 
     def spend(self, key: str, debits: Mapping[str, int]) -> Awaitable[None]:
         """Debit amounts that are known to be spent."""
+        ...
+
+    def reserve_then(
+        self, key: str, debits: Mapping[str, int], done: Told, *, ttl_s: float
+    ) -> None:
+        """`reserve`, and call `done` with None or the error."""
+        ...
+
+    def settle_then(self, key: str, spent: Mapping[str, int] | None, done: Told) -> None:
+        """A patient `settle`, and call `done` with None or the error."""
         ...
 
 
@@ -91,25 +105,52 @@ class Charges:
             hold: of the request.
             tokens: that were used; None: not known, and all that is held is spent.
         """
-        if tokens is None:
-            spent = hold.amount
-        elif self.unit is Unit.TOKENS:
-            spent = tokens
-        else:
-            spent = 1 if tokens else 0
-        more = max(0, spent - hold.amount)
+        spent = self._spent(hold, tokens)
         try:
-            if spent >= hold.amount:
-                await self._debits.settle(hold.key, is_patient=True)
-            else:
-                given = dict.fromkeys(hold.accounts, spent)
-                await self._debits.settle(hold.key, given, is_patient=True)
+            await self._debits.settle(hold.key, _given(hold, spent), is_patient=True)
         except AllowancesError:
             self.unsettled += 1
             return hold.amount
-        if more:
-            await self._charge_more(hold, more)
+        if spent > hold.amount:
+            await self._charge_more(hold, spent - hold.amount)
         return spent
+
+    def hold_then(
+        self, key: str, accounts: Sequence[str], tokens_most: int, done: Callable[[object], None]
+    ) -> None:
+        """`hold`, and call `done` with the `Hold` or the error.
+
+        Raises:
+            AllowancesError: it could not even be asked; nothing is held, `done` is not called.
+        """
+        amount = tokens_most if self.unit is Unit.TOKENS else 1
+        hold = Hold(key, accounts, amount)
+        debits = dict.fromkeys(accounts, amount)
+        self._debits.reserve_then(key, debits, lambda error: done(error or hold), ttl_s=self._ttl_s)
+
+    def settle_then(self, hold: Hold, tokens: int | None, done: Callable[[int], None]) -> None:
+        """`settle`, and call `done` with what was charged; not for more than was held."""
+        spent = self._spent(hold, tokens)
+
+        def told(error: object) -> None:
+            self.unsettled += error is not None
+            done(hold.amount if error is not None else spent)
+
+        try:
+            self._debits.settle_then(hold.key, _given(hold, spent), told)
+        except AllowancesError as error:
+            told(error)
+
+    def covers(self, hold: Hold, tokens: int | None) -> bool:
+        """Whether so many tokens are paid by what is held."""
+        return self._spent(hold, tokens) <= hold.amount
+
+    def _spent(self, hold: Hold, tokens: int | None) -> int:
+        if tokens is None:
+            return hold.amount
+        if self.unit is Unit.TOKENS:
+            return tokens
+        return 1 if tokens else 0
 
     async def _charge_more(self, hold: Hold, more: int) -> None:
         """A backend used more than it was told: what is known is debited, account by account."""
@@ -121,3 +162,8 @@ class Charges:
                 self.unpaid += more
             except AllowancesError:
                 self.unsettled += 1
+
+
+def _given(hold: Hold, spent: int) -> dict[str, int] | None:
+    """What a reservation is settled with; None: all of it."""
+    return None if spent >= hold.amount else dict.fromkeys(hold.accounts, spent)

@@ -10,7 +10,7 @@ import asyncio
 import select
 import ssl
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -24,6 +24,7 @@ from federated_dp_llm.gateway.faults import (
     ConnectTimeout,
     PoolExhausted,
 )
+from federated_dp_llm.gateway.ready import Then
 from privacy_core.errors import InvalidParameter
 
 KEEP_ALIVE_S: Final = 4.0
@@ -161,6 +162,29 @@ class Pool:
         except asyncio.CancelledError:
             answer.close()
             raise
+        return answer
+
+    def ask_then(
+        self, head: bytes, body: bytes, done: Callable[[BackendFault | None], None]
+    ) -> Answer | None:
+        """Send a request on a connection that stands open; `done` is called when it is answered.
+
+        As `ask` for an answer that is read whole, without waiting for anything.
+
+        Args:
+            head: up to the blank line, `content-length` included.
+            body: of the request.
+            done: called with None when all of the answer is there, or with the fault.
+
+        Returns:
+            The answer as it comes; None: no connection stands open, and nothing was sent.
+        """
+        connection = self._fresh()
+        if connection is None:
+            return None
+        answer = connection.ask_then(head, body, Then(done))
+        if self._timer is None:
+            self._sweep()
         return answer
 
     def get_statistics(self) -> dict[str, float]:

@@ -25,6 +25,7 @@ from federated_dp_llm.gateway.faults import (
     MalformedAnswer,
     TotalTimeout,
 )
+from federated_dp_llm.gateway.ready import Ready
 
 _HIGH_WATER: Final = 256 * 1024
 """So much of a stream is held while its reader is slow; then the backend is made to wait."""
@@ -99,7 +100,7 @@ class Answer:
     )  # fmt: skip
 
     def __init__(
-        self, connection: Connection, *, is_stream: bool, ready: asyncio.Future[None], now: float
+        self, connection: Connection, *, is_stream: bool, ready: Ready, now: float
     ) -> None:
         timeouts = connection.owner.timeouts
         self.status = 0
@@ -235,15 +236,22 @@ class Connection(asyncio.Protocol):
 
         The caller has checked `is_open`, and finds the answer in `answer`.
         """
-        transport = cast("asyncio.Transport", self._transport)
         ready: asyncio.Future[None] = self.loop.create_future()
-        self._answer = Answer(self, is_stream=is_stream, ready=ready, now=self.loop.time())
+        self.ask_then(head, body, ready, is_stream=is_stream)
+        return ready
+
+    def ask_then(
+        self, head: bytes, body: bytes, ready: Ready, *, is_stream: bool = False
+    ) -> Answer:
+        """`ask`, and tell somebody else; the answer, as far as it has come."""
+        transport = cast("asyncio.Transport", self._transport)
+        answer = self._answer = Answer(self, is_stream=is_stream, ready=ready, now=self.loop.time())
         self._head_bytes = self._interim = 0
         self._is_done = self._is_framed = False
         transport.write(head + body if len(body) < 65536 else head)
         if len(body) >= 65536:
             transport.write(body)
-        return ready
+        return answer
 
     def go_on(self) -> None:
         """Read again, after the reader of a stream lagged behind."""
@@ -362,7 +370,6 @@ class Connection(asyncio.Protocol):
         """Let the answer go, and the connection be used again, if nothing speaks against it."""
         transport = cast("asyncio.Transport", self._transport)
         self._answer = None
-        answer.end()
         is_clean = (
             not self._is_spoilt
             and self._is_kept
@@ -374,6 +381,7 @@ class Connection(asyncio.Protocol):
             self.owner.released(self)
         else:
             transport.abort()
+        answer.end()  # last: whoever is told may ask again
 
     def _fault(self, kind: type[BackendFault], answer: Answer, detail: str = "") -> BackendFault:
         return kind(self.owner.name, is_begun=bool(answer.size), detail=detail)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Protocol
 
@@ -18,7 +19,7 @@ from federated_dp_llm.gateway.completions import Asked
 from federated_dp_llm.gateway.figures import Figures
 from federated_dp_llm.gateway.presence import ClientLeft
 from federated_dp_llm.gateway.refusals import Refusal
-from federated_dp_llm.gateway.relay import Ended, Relay, Reply
+from federated_dp_llm.gateway.relay import Ended, First, Relay, Reply
 from privacy_core.errors import PrivacyError
 from privacy_runtime.identity import Principal
 from privacy_runtime.world import Clock, Entropy
@@ -73,6 +74,21 @@ class Exchange:
         self.ended = Ended()
 
 
+@dataclass(frozen=True, slots=True)
+class SoFar:
+    """How far a request came by callbacks (`passage`), where it is to go on otherwise.
+
+    Attributes:
+        hold: what is held for it; None: nothing, or that is not known.
+        error: why it can go no further.
+        first: how the first backend that was asked has answered.
+    """
+
+    hold: Hold | None = None
+    error: BaseException | None = None
+    first: First | None = None
+
+
 class Refused(Exception):
     """A refusal that is ready.
 
@@ -112,8 +128,9 @@ class Counter:
         entropy: Entropy,
     ) -> None:
         self.audit = audit
-        self._backends, self._charges, self._relay = relay.backends, charges, relay
-        self._figures, self._accounts_of = figures, accounts_of
+        self.backends, self.charges, self.figures = relay.backends, charges, figures
+        self.accounts_of = accounts_of
+        self._relay = relay
         self._retry_s = exhausted_retry_s
         self._clock, self._now_s, self._entropy = clock, clock.monotonic_s, entropy
         self._epoch_s = clock.now().timestamp() - clock.monotonic_s()
@@ -131,6 +148,8 @@ class Counter:
         exchange: Exchange,
         reply: Watched,
         prepare: Callable[[Exchange], Awaitable[None]] | None = None,
+        *,
+        so_far: SoFar | None = None,
     ) -> None:
         """Answer a request, whatever happens.
 
@@ -138,21 +157,27 @@ class Counter:
             exchange: the request.
             reply: to its client.
             prepare: finds out who asks what; None: that is known.
+            so_far: it was begun by callbacks, and is counted as open; None: it begins here.
         """
-        figures, ended = self._figures, exchange.ended
-        hold: Hold | None = None
+        ended = exchange.ended
+        hold = None if so_far is None else so_far.hold
         charged = 0
-        figures.open += 1
+        self.figures.open += so_far is None
         try:
             if prepare is not None:
                 await prepare(exchange)
             principal, asked = exchange.principal, exchange.asked
             assert principal is not None and asked is not None  # noqa: S101, PT018  what prepare is for
-            self._backends.require_room()
-            accounts = self._accounts_of(principal)
-            hold = await self._charges.hold(exchange.request_id, accounts, asked.tokens_most)
+            if so_far is None:
+                self.backends.require_room()
+                accounts = self.accounts_of(principal)
+                hold = await self.charges.hold(exchange.request_id, accounts, asked.tokens_most)
+            elif so_far.error is not None:
+                raise so_far.error
+            first = None if so_far is None else so_far.first
+            path, request_id = exchange.path, exchange.request_id
             with reply:
-                await self._relay.forward(asked, exchange.path, exchange.request_id, ended, reply)
+                await self._relay.forward(asked, path, request_id, ended, reply, first=first)
             if ended.refusal is not None:
                 ended.status = ended.refusal.status
                 await self._refuse(reply, exchange, ended.refusal)
@@ -169,12 +194,16 @@ class Counter:
             try:
                 if hold is not None:
                     charged = hold.amount  # whoever is interrupted here notes the most it can be
-                    charged = await self._charges.settle(hold, ended.spent)
+                    charged = await self.charges.settle(hold, ended.spent)
             finally:
-                now_s = self._now_s()
-                if self.audit is not None and exchange.principal is not None:
-                    self._note(self.audit, exchange, hold, charged, now_s)
-                figures.ended(ended.ending, now_s - exchange.begun, charged)
+                self.over(exchange, hold, charged)
+
+    def over(self, exchange: Exchange, hold: Hold | None, charged: int) -> None:
+        """Note and count a request that has ended, and was charged so much."""
+        now_s = self._now_s()
+        if self.audit is not None and exchange.principal is not None:
+            self._note(self.audit, exchange, hold, charged, now_s)
+        self.figures.ended(exchange.ended.ending, now_s - exchange.begun, charged)
 
     def fresh_id(self) -> str:
         """A fresh id that begins with the time: keys that grow are written near each other."""

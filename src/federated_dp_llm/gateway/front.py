@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from collections.abc import Coroutine
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Final, cast
@@ -22,6 +23,7 @@ from federated_dp_llm.gateway import refusals
 from federated_dp_llm.gateway.exchange import Exchange
 from federated_dp_llm.gateway.heads import BEGINNING, END, LENGTH, Head, read_head
 from federated_dp_llm.gateway.lobby import Lobby
+from federated_dp_llm.gateway.passage import Passage
 from federated_dp_llm.gateway.presence import ClientLeft
 from federated_dp_llm.gateway.refusals import Refusal
 from federated_dp_llm.gateway.relay import Headers
@@ -67,8 +69,9 @@ class Front(asyncio.Protocol):
 
     __slots__ = (
         "_around", "_body_at", "_buffer", "_drained", "_exchange", "_general", "_has_begun",
-        "_has_left", "_head", "_is_held", "_is_kept", "_last", "_last_head", "_lobby", "_rest",
-        "_searched", "_task", "_transport", "_unsent", "_watched", "deadline",
+        "_head", "_is_held", "_is_kept", "_is_stopping", "_last", "_last_head", "_lobby",
+        "_passage", "_rest", "_searched", "_task", "_transport", "_unsent", "_watched", "deadline",
+        "has_left",
     )  # fmt: skip
 
     def __init__(self, lobby: Lobby) -> None:
@@ -83,11 +86,12 @@ class Front(asyncio.Protocol):
         self._last_head: Head | None = None
         self._around: tuple[bytes, bytes] | None = None  # its length
         self._exchange: Exchange | None = None  # what is being answered
+        self._passage: Passage | None = None  # of it, while it goes straight through
         self._task: asyncio.Task[None] | None = None
         self._watched: asyncio.Task[None] | None = None
         self._rest = b""  # what a client sent ahead
         self._is_kept = True
-        self._is_held = self._has_left = self._has_begun = False
+        self._is_held = self.has_left = self._has_begun = self._is_stopping = False
         self._drained: asyncio.Future[None] | None = None
         self._unsent = 0
 
@@ -128,10 +132,12 @@ class Front(asyncio.Protocol):
             self._general = None
         self.resume_writing()
         if self._watched is not None:
-            self._has_left = True
+            self.has_left = True
             self._watched.cancel()
         elif self._exchange is not None:
-            self._has_left = True
+            self.has_left = True
+            if self._passage is not None:
+                self._passage.leave()
 
     def pause_writing(self) -> None:
         """The client reads more slowly than it is written to."""
@@ -147,13 +153,13 @@ class Front(asyncio.Protocol):
 
     def shutdown(self) -> None:
         """Take no more requests; end after the one that is being answered."""
-        self._is_kept = False
+        self._is_kept, self._is_stopping = False, True
         if self._exchange is None:
             self._transport.close()
         elif self._task is not None:
-            tasks = self._lobby.state.tasks  # the server waits for these, and ends them when late
-            tasks.add(self._task)
-            self._task.add_done_callback(tasks.discard)
+            self._lobby.wait_for(self._task)
+        elif self._passage is not None:
+            self._lobby.wait_for(self._lobby.loop.create_task(self._ended(self._passage)))
 
     def come_back(self) -> None:
         """The general server has answered what it was given: the next request begins here."""
@@ -247,7 +253,7 @@ class Front(asyncio.Protocol):
 
     def _begin(self, head: Head, data: bytes, body_at: int) -> None:
         """Answer a whole request, or let the general server do it."""
-        gateway, loop = self._lobby.gateway, self._lobby.loop
+        gateway = self._lobby.gateway
         is_short = head.length <= gateway.policy.body_bytes
         body = data[body_at:]
         exchange = gateway.at_once(head.path, head.credentials, body) if is_short else None
@@ -258,11 +264,30 @@ class Front(asyncio.Protocol):
         self.deadline = math.inf
         self._is_kept, self._has_begun = head.is_kept, False
         self._exchange = exchange
-        self._task = loop.create_task(self._answer(exchange))
+        if exchange.asked is None or exchange.asked.is_stream:
+            self.go_on(exchange, gateway.counter.answer(exchange, self))
+            return
+        self._passage = Passage(gateway.counter, exchange, self)
+        self._passage.begin()
 
-    async def _answer(self, exchange: Exchange) -> None:
+    def go_on(self, exchange: Exchange, work: Coroutine[Any, Any, None]) -> None:
+        """Answer as a task: `passage.Client`."""
+        task = self._lobby.loop.create_task(self._answer(exchange, work))
+        if self._exchange is exchange:
+            self._passage, self._task = None, task
+        if self._is_stopping:
+            self._lobby.wait_for(task)
+
+    async def _ended(self, passage: Passage) -> None:
         try:
-            await self._lobby.gateway.counter.answer(exchange, self)
+            await passage.whole()
+        except asyncio.CancelledError:
+            self._transport.abort()  # as a client that leaves
+            raise
+
+    async def _answer(self, exchange: Exchange, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
         except Exception:  # noqa: BLE001  as every server: it is logged, and the client is told
             _log.exception("a request failed here")
             if self._exchange is exchange and not self._has_begun:
@@ -329,7 +354,7 @@ class Front(asyncio.Protocol):
     def _done(self) -> None:
         """The answer is whole: the next request."""
         lobby, transport = self._lobby, self._transport
-        self._exchange = self._task = self._watched = None
+        self._exchange = self._passage = self._task = self._watched = None
         self._unsent = 0
         lobby.state.total_requests += 1
         self.deadline = lobby.loop.time() + lobby.options.keep_alive_s
@@ -347,7 +372,7 @@ class Front(asyncio.Protocol):
 
     def __enter__(self) -> None:
         """From now on a client that leaves ends the work for it."""
-        if self._has_left:
+        if self.has_left:
             raise ClientLeft
         self._watched = self._task
 
@@ -361,7 +386,7 @@ class Front(asyncio.Protocol):
         if error is None:
             return
         watched, self._watched = self._watched, None
-        if self._has_left and watched is not None and isinstance(error, asyncio.CancelledError):
+        if self.has_left and watched is not None and isinstance(error, asyncio.CancelledError):
             watched.uncancel()
             raise ClientLeft from None
 

@@ -76,6 +76,11 @@ class Lobby:
         self.state.connections.discard(front)
         self.fronts.discard(front)
 
+    def wait_for(self, task: asyncio.Task[None]) -> None:
+        """The server waits for this before it stops, and ends it when it is late."""
+        self.state.tasks.add(task)
+        task.add_done_callback(self.state.tasks.discard)
+
     def _sweep(self) -> None:
         """End what is late: one timer for all connections."""
         now = self.loop.time()

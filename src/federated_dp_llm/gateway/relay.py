@@ -33,6 +33,8 @@ _IDLE: Final = frozenset({429, 503, 529})
 """Statuses with which a backend says that it has not begun."""
 _PASSED_ON: Final = frozenset({400, 404, 413, 422})
 """Refusals of a backend that are about the request, and so the client's to read."""
+PLAIN: Final = frozenset({b"", b"identity"})
+"""Encodings of an answer that can be read; others nobody has asked for."""
 _END_S: Final = 1.0
 _SSE: Final = b"text/event-stream"
 
@@ -87,6 +89,19 @@ class Ended:
         return None if self.is_unknown else self.tokens
 
 
+First = tuple[Lease, Answer | BackendFault]
+"""How the first backend that was asked has answered, and the place there, which is given back."""
+
+
+def head_of(member: Member, path: str, asked: Asked, request_id: str) -> bytes:
+    """The head of a request to a backend."""
+    return b"%scontent-length: %d\r\nx-request-id: %s\r\n\r\n" % (
+        member.heads[path],
+        len(asked.body),
+        request_id.encode(),
+    )
+
+
 class Relay:
     """Forwards requests.
 
@@ -105,12 +120,29 @@ class Relay:
         self._attempts, self._wait_s = attempts, wait_s
 
     async def forward(
-        self, asked: Asked, path: str, request_id: str, ended: Ended, reply: Reply
+        self,
+        asked: Asked,
+        path: str,
+        request_id: str,
+        ended: Ended,
+        reply: Reply,
+        *,
+        first: First | None = None,
     ) -> None:
-        """Ask backends, and send the answer on; or leave in `ended` what is to be said instead."""
+        """Ask backends, and send the answer on; or leave in `ended` what is to be said instead.
+
+        `first`: how the first one that was asked has answered.
+        """
         failure: Refusal | None = None
         but: Member | None = None
         asks = 0
+        if first is not None:
+            lease, outcome = first
+            failure = await self._attempt(lease, asked, path, request_id, ended, reply, outcome)
+            if failure is None:
+                return
+            asks, but = 1, lease.member
+            self.retries += asks < self._attempts and not ended.has_begun
         while failure is None or (asks < self._attempts and not ended.has_begun):
             try:
                 lease = await self.backends.take(asked.model, wait_s=self._wait_s, but=but)
@@ -128,27 +160,38 @@ class Relay:
             if failure is None:
                 return
             asks, but = asks + 1, lease.member
-            self.retries += asks < self._attempts
+            self.retries += asks < self._attempts and not ended.has_begun
         ended.ending, ended.refusal = "backend_failed", failure
 
     async def _attempt(
-        self, lease: Lease, asked: Asked, path: str, request_id: str, ended: Ended, reply: Reply
+        self,
+        lease: Lease,
+        asked: Asked,
+        path: str,
+        request_id: str,
+        ended: Ended,
+        reply: Reply,
+        outcome: Answer | BackendFault | None = None,
     ) -> Refusal | None:
         """Ask one backend. None: the client has its answer; else what it may be told.
+
+        `outcome`: it was asked already, and this came of it.
 
         Raises:
             CircuitOpen: the backend is left in peace; it was not asked.
         """
         member = lease.member
-        head = b"%scontent-length: %d\r\nx-request-id: %s\r\n\r\n" % (
-            member.heads[path],
-            len(asked.body),
-            request_id.encode(),
-        )
         before, ended.tokens = ended.tokens, None
         ended.backend = member.backend.name
         try:
-            answer = await self.backends.ask(member, head, asked.body, is_stream=asked.is_stream)
+            if isinstance(outcome, BackendFault):
+                raise outcome
+            answer = outcome or await self.backends.ask(
+                member,
+                head_of(member, path, asked, request_id),
+                asked.body,
+                is_stream=asked.is_stream,
+            )
             try:
                 return await self._passed_on(answer, lease, asked, request_id, ended, reply)
             finally:
@@ -188,7 +231,7 @@ class Relay:
         lease.is_timed = status == 200
         member.answered += 1
         kind = answer.header(b"content-type").partition(b";")[0].strip().lower()
-        if answer.header(b"content-encoding") not in {b"", b"identity"}:
+        if answer.header(b"content-encoding") not in PLAIN:
             raise MalformedAnswer(member.backend.name, detail="a content-encoding nobody asked for")
         if status == 200 and kind == _SSE and asked.is_stream:
             await self._streamed(answer, member, asked, request_id, ended, reply)
@@ -198,7 +241,7 @@ class Relay:
             ended.tokens = 0
             ended.ending = "refused"
         elif status == 200:
-            ended.tokens = _usage(body, member)
+            ended.tokens = usage(body, member)
             ended.ending = "answered"
         else:
             ended.tokens = 0 if 400 <= status < 500 else None
@@ -282,7 +325,7 @@ async def _whole(answer: Answer, member: Member) -> bytes:
     return b"".join(pieces)
 
 
-def _usage(body: bytes, member: Member) -> int | None:
+def usage(body: bytes, member: Member) -> int | None:
     """The tokens that an answer says it used; None if it says nothing that can be.
 
     Raises:

@@ -98,6 +98,12 @@ NODE_TLS: Final = Instrument(
     help="Nodes, by the key exchange of their latest connection.",
     labels=(Label("group", ("X25519MLKEM768", "X25519", "other", "none")),),
 )
+CLIENT_TLS: Final = Instrument(
+    name="client_channels",
+    kind=Kind.GAUGE,
+    help="Connections of clients since the start, by key exchange; refused: it was not hybrid.",
+    labels=(Label("group", ("X25519MLKEM768", "X25519", "other", "refused")),),
+)
 CERTIFICATE_LEFT: Final = Instrument(
     name="certificate_expiry_seconds",
     kind=Kind.GAUGE,

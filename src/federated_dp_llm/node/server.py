@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 import uvicorn
@@ -247,18 +247,6 @@ class NodeTls:
         return Channel(files, server_side=True, require_pq=self.require_pq, clock=clock)
 
 
-class _NodeConfig(PatientConfig):
-    """With our own TLS channel, where there is one."""
-
-    def __init__(self, app: Any, options: ServerOptions, channel: Channel | None) -> None:
-        super().__init__(app, options)
-        self._channel = channel
-
-    def load(self) -> None:
-        super().load()  # makes no context of its own: no files are named there
-        self.ssl = self._channel
-
-
 def serve_node(app: Starlette, *, host: str, port: int, tls: Channel | None) -> None:
     """Serve until SIGTERM or SIGINT; then sessions that stand are charged in full.
 
@@ -272,8 +260,8 @@ def serve_node(app: Starlette, *, host: str, port: int, tls: Channel | None) -> 
         InvalidParameter: no TLS and an address that others reach.
     """
     require_private(host, tls)
-    options = ServerOptions(host=host, port=port, connections_most=1000, body_s=30.0)
-    uvicorn.Server(_NodeConfig(app, options, tls)).run()
+    options = ServerOptions(host=host, port=port, connections_most=1000, body_s=30.0, tls=tls)
+    uvicorn.Server(PatientConfig(app, options)).run()
 
 
 def require_private(host: str, tls: object | None) -> None:

@@ -42,7 +42,7 @@ from federated_dp_llm.routing.registry import NodeRegistry
 from federated_dp_llm.routing.sessions import Seat, Sessions
 from federated_dp_llm.routing.vocabulary import Vocabulary, Writing
 from privacy_core.decoding.prices import epsilon_of
-from privacy_runtime.allowances import AllowancesError, AsyncAllowances
+from privacy_runtime.allowances import AsyncAllowances
 from privacy_runtime.resilience import Hedge
 from privacy_runtime.signing import SigningKey
 from privacy_runtime.world import Clock, Entropy, SystemClock, SystemEntropy
@@ -58,7 +58,8 @@ class RecordAnswers:
     account before any node was asked, and every node holds its patients' price before it computes
     a sum. Cancelled, late, failed or killed: what was drawn is paid, what was not is given back
     where somebody is left to do so. A request id of a user is answered once: repeated in this
-    process, the same answer comes back; after a restart the nodes refuse it.
+    process, the same answer comes back; after a restart the nodes refuse it. An attempt that failed
+    may be followed by one at other nodes; the accounts pay for the dearest, once (`Quotas`).
 
     Args:
         registry: the nodes, and the coordinators that make public drafts.
@@ -86,7 +87,7 @@ class RecordAnswers:
         self.registry, self.cache = registry, cache
         self._vocabulary, self._key = vocabulary, key
         self._clock, self._entropy = clock or SystemClock(), entropy or SystemEntropy()
-        self.quotas = Quotas(allowances, delta=self.policy.delta)
+        self.quotas = Quotas(allowances, delta=self.policy.delta, entropy=self._entropy)
         self.publicly = PublicAnswers(
             registry,
             vocabulary,
@@ -279,9 +280,8 @@ class RecordAnswers:
 
     async def _reserve(self, course: Course) -> Held:
         query = course.query
-        nonce = self._entropy.token_bytes(8).hex()
         return await self.quotas.reserve(
-            f"answer/{query.user_id}/{query.request_id}/{nonce}",
+            query.request_id,
             query.user_id,
             query.department,
             course.nano_most,
@@ -297,7 +297,7 @@ class RecordAnswers:
             text = self._vocabulary.text(course.tokens)
             verdict = await course.consensus(text)
         rho = rho_of_nano(course.nano)
-        returned = 0 if course.held is None else course.held.amount - course.nano
+        returned = 0 if course.held is None else course.held.returned(course.nano)
         return Answer(
             request_id=query.request_id,
             response=text,
@@ -325,18 +325,22 @@ class RecordAnswers:
         return math.ceil((self._clock.monotonic_s() - began_s) / grid) * grid
 
     def _settle(self, course: Course) -> None:
-        """End what was reserved, beside the answer: the reservation is the worst case."""
+        """End what was reserved, beside the answer: the reservation is the worst case.
 
-        async def settle() -> None:
+        The accounts wait for no node: whoever tries again waits for them.
+        """
+        if course.held is not None:
+            self.quotas.settle_soon(course.held, course.nano)
+        if not course.opened:
+            return
+
+        async def commit() -> None:
             try:
-                if course.opened:
-                    await course.sessions.commit(course.paid)
-                if course.held is not None:
-                    await self.quotas.settle(course.held, course.nano)
-            except (FederatedError, AllowancesError) as error:
-                # The reservation ends at its deadline with all of it spent: never too little.
-                _log.warning("an answer was not settled: %s", error.code)
+                await course.sessions.commit(course.paid)
+            except FederatedError as error:
+                # The sessions end at their deadline with all of it spent: never too little.
+                _log.warning("sessions were not settled: %s", error.code)
 
-        task = asyncio.get_running_loop().create_task(settle())
+        task = asyncio.get_running_loop().create_task(commit())
         self._settling.add(task)
         task.add_done_callback(self._settling.discard)

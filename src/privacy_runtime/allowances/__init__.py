@@ -1,6 +1,6 @@
 """Allowances: whole-numbered amounts of many accounts, debited durably before they are used."""
 
-from privacy_runtime.allowances.contract import AMOUNT_MAX, Allowances, Balance
+from privacy_runtime.allowances.contract import AMOUNT_MAX, Allowances, Balance, Reserved
 from privacy_runtime.allowances.errors import (
     AllowanceExhausted,
     AllowancesError,
@@ -31,6 +31,7 @@ __all__ = [
     "MemoryHome",
     "MemoryRows",
     "ReservationEnded",
+    "Reserved",
     "Store",
     "UnknownAccount",
     "UnknownReservation",

@@ -38,6 +38,21 @@ class Balance:
         return self.cap - self.spent - self.reserved
 
 
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """One reservation, as it stands.
+
+    Attributes:
+        key: its name.
+        held: by account.
+        spent: by account; None: it is open.
+    """
+
+    key: str
+    held: Mapping[str, int]
+    spent: Mapping[str, int] | None
+
+
 class Allowances(Protocol):
     """A store of allowances. Every method may be called from any thread.
 
@@ -60,6 +75,13 @@ class Allowances(Protocol):
 
     def balances(self, accounts: Sequence[str]) -> dict[str, Balance]:
         """The accounts that are open, of those asked for."""
+        ...
+
+    def reservations(self, prefix: str) -> list[Reserved]:
+        """The reservations whose key begins so, in the order of their keys, as last committed.
+
+        One that ended is remembered for as long as its key is; one that is open may end at once.
+        """
         ...
 
     def reserve(self, key: str, debits: Mapping[str, int], *, ttl_s: float) -> None:

@@ -79,6 +79,12 @@ class MemoryHome:
             accounts = self.rows.accounts
             return {name: copy(accounts[name]) for name in names if name in accounts}
 
+    def reservations(self, prefix: str) -> list[Reservation]:
+        """Read reservations."""
+        with self.rows.lock:
+            found = sorted(key for key in self.rows.reservations if key.startswith(prefix))
+            return [copy(self.rows.reservations[key]) for key in found]
+
     def open_accounts(self, caps: Mapping[str, int]) -> None:
         """Add the accounts that are missing."""
         with self.rows.lock:

@@ -116,6 +116,7 @@ class PostgresHome:
         self.name = self._books.name
         self.look, self.open_accounts = self._books.look, self._books.open_accounts
         self.raise_caps, self.raises = self._books.raise_caps, self._books.raises
+        self.reservations = self._books.reservations
         self._url = sa.make_url(url).set(drivername="postgresql+psycopg")
         self._connection: psycopg.Connection[Any] | None = None
 

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import msgspec
 
-from privacy_runtime.allowances.contract import Balance
+from privacy_runtime.allowances.contract import Balance, Reserved
 from privacy_runtime.allowances.errors import AllowancesUnavailable
 from privacy_runtime.allowances.requests import Kind
 
@@ -65,6 +65,11 @@ class Reservation(msgspec.Struct):
     ended_us: int | None = None
     spent: dict[str, int] | None = None
     expired: bool = False
+
+    def seen(self) -> Reserved:
+        """As the callers see it."""
+        spent = self.held if self.spent is None else self.spent
+        return Reserved(self.key, self.held, None if self.ended_us is None else spent)
 
 
 def added_row(row: Reservation) -> tuple[str | int | None, ...]:
@@ -200,6 +205,10 @@ class Home(Protocol):
 
     def look(self, names: Sequence[str]) -> dict[str, Account]:
         """Read accounts as last committed, without a transaction."""
+        ...
+
+    def reservations(self, prefix: str) -> list[Reservation]:
+        """Read reservations as last committed, in the order of their keys."""
         ...
 
     def open_accounts(self, caps: Mapping[str, int]) -> None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import sqlalchemy as sa
@@ -28,12 +28,15 @@ from privacy_runtime.allowances.errors import (
     KeyReused,
     UnknownAccount,
 )
-from privacy_runtime.allowances.rows import Account, CapRaise
+from privacy_runtime.allowances.requests import Kind
+from privacy_runtime.allowances.rows import Account, CapRaise, Reservation
 from privacy_runtime.database import Database, Tables, creation
 
 _METADATA: Final = sa.MetaData()
 _NAME: Final = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 _CHUNK: Final = 500
+_LAST: Final = "\U0010ffff"
+"""Sorts behind every character that a key can have, in UTF-8 as by number."""
 
 SCHEMA: Final = sa.Table(
     "allowance_schema", _METADATA, sa.Column("version", sa.Integer, nullable=False)
@@ -125,6 +128,13 @@ class Books:
                 found[row.name] = Account(row.cap, row.spent, row.reserved)
         return found
 
+    def reservations(self, prefix: str) -> list[Reservation]:
+        """Read reservations as last committed, in the order of their keys."""
+        key = RESERVATIONS.c.key
+        some = sa.select(*RESERVATIONS.c).where(key >= prefix, key < prefix + _LAST).order_by(key)
+        rows = self.database.read(lambda connection: connection.execute(some).fetchall())
+        return [_reservation_of(row) for row in rows]
+
     def open_accounts(self, caps: Mapping[str, int]) -> None:
         """Add the accounts that are missing."""
         rows = [
@@ -203,6 +213,23 @@ def require_same(earlier: CapRaise, raised: CapRaise) -> None:
         raised.reason,
     ):
         raise KeyReused(raised.key)
+
+
+def _reservation_of(row: sa.Row[Any]) -> Reservation:
+    held, asked, spent = (
+        None if text is None else msgspec.json.decode(text, type=dict[str, int])
+        for text in (row.held, row.asked, row.spent)
+    )
+    return Reservation(
+        row.key,
+        Kind(row.kind),
+        held or {},
+        asked,
+        row.deadline_us,
+        row.ended_us,
+        spent,
+        expired=bool(row.expired),
+    )
 
 
 def _raise_of(row: sa.Row[tuple[str, int, str, str, str]]) -> CapRaise:

@@ -103,6 +103,7 @@ class SqliteHome:
         self.name = self._books.name
         self.look, self.open_accounts = self._books.look, self._books.open_accounts
         self.raise_caps, self.raises = self._books.raise_caps, self._books.raises
+        self.reservations = self._books.reservations
         self._path = Path(self.name)
         self._identity = _identity(self._path)
         self._accounts: dict[str, Account] = {}

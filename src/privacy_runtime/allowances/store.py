@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, cast
 
 from privacy_core.errors import InvalidParameter
 from privacy_runtime.allowances import requests
-from privacy_runtime.allowances.contract import Balance
+from privacy_runtime.allowances.contract import Balance, Reserved
 from privacy_runtime.allowances.group import Answer
 from privacy_runtime.allowances.requests import Expire, Kind, Request
 from privacy_runtime.allowances.rows import CapRaise, Home
-from privacy_runtime.allowances.writer import Writer
+from privacy_runtime.allowances.writer import Told, Writer
 from privacy_runtime.world import Clock
 
 KEEP_S: Final = 86_400.0
@@ -86,6 +86,15 @@ class Store:
             found |= _balances(self._ask(requests.look(accounts[start : start + _LOOK_MOST])))
         return found
 
+    def reservations(self, prefix: str) -> list[Reserved]:
+        """The reservations whose key begins so, as last committed.
+
+        Raises:
+            InvalidAmount: the prefix is empty or cannot begin a key.
+        """
+        requests.require_name(prefix)
+        return [row.seen() for row in self.home.reservations(prefix)]
+
     def reserve(self, key: str, debits: Mapping[str, int], *, ttl_s: float) -> None:
         """Hold all amounts or none, durably."""
         self._ask(requests.hold(key, Kind.ALL, debits, ttl_s))
@@ -122,7 +131,7 @@ def _balances(answer: Answer) -> dict[str, Balance]:
 
 
 class AsyncAllowances:
-    """The same store for event loops: nothing here blocks one, and no call takes a thread.
+    """The same store for event loops: nothing here blocks one, and no debit takes a thread.
 
     `reserve`, `reserve_each`, `settle` and `spend` return a future of the running loop, to be
     awaited or given a callback; all futures of a group are resolved in one callback of their loop.
@@ -163,6 +172,10 @@ class AsyncAllowances:
             found |= _balances(await self._ask(some))
         return found
 
+    async def reservations(self, prefix: str) -> list[Reserved]:
+        """As `Store.reservations`, in a thread."""
+        return await asyncio.to_thread(self.store.reservations, prefix)
+
     def reserve(self, key: str, debits: Mapping[str, int], *, ttl_s: float) -> asyncio.Future[None]:
         """Hold all amounts or none, durably."""
         return cast("asyncio.Future[None]", self._ask(requests.hold(key, Kind.ALL, debits, ttl_s)))
@@ -192,6 +205,21 @@ class AsyncAllowances:
         """`reserve` and `settle` in one: the amounts are known to be spent."""
         return cast("asyncio.Future[None]", self._ask(requests.hold(key, Kind.SPENT, debits, 1.0)))
 
+    def reserve_then(
+        self, key: str, debits: Mapping[str, int], done: Callable[[object], None], *, ttl_s: float
+    ) -> None:
+        """`reserve`, told to a function on this loop: `done(None)`, or `done(error)`."""
+        asked = requests.hold(key, Kind.ALL, debits, ttl_s)
+        self._submit(asked, Told(asyncio.get_running_loop(), done))
+
+    def settle_then(
+        self, key: str, spent: Mapping[str, int] | None, done: Callable[[object], None]
+    ) -> None:
+        """A patient `settle`, told to a function on this loop: `done(None)`, or `done(error)`."""
+        loop = asyncio.get_running_loop()
+        self._submit(requests.settle(key, spent), Told(loop, done), is_patient=True)
+        self._nudged(loop)
+
     async def expire(self) -> int:
         """Count reservations past their deadline as spent; return how many."""
         total = 0
@@ -212,10 +240,14 @@ class AsyncAllowances:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Answer] = loop.create_future()
         self._submit(request, future, is_patient=True)
+        self._nudged(loop)
+        return future
+
+    def _nudged(self, loop: asyncio.AbstractEventLoop) -> None:
+        """See to it that the patient do not wait for longer than `PATIENCE_S`."""
         if loop not in self._nudges:
             self._nudges.add(loop)
             loop.call_later(PATIENCE_S, self._in_time, loop)
-        return future
 
     def _in_time(self, loop: asyncio.AbstractEventLoop) -> None:
         self._nudges.discard(loop)

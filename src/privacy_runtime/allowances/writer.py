@@ -10,8 +10,9 @@ import os
 import queue
 import threading
 import time
+import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -66,8 +67,27 @@ class Blocked:
         self._lock.release()
 
 
-Waiter = Blocked | asyncio.Future[Any]
+class Told:
+    """Somebody on an event loop who is called with the answer, and waits for nothing.
+
+    Args:
+        loop: on which.
+        done: called with the answer or the error; what it raises is the loop's to report.
+    """
+
+    __slots__ = ("_loop", "done")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, done: Callable[[Outcome], None]) -> None:
+        self._loop, self.done = loop, done
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        """Where it is called."""
+        return self._loop
+
+
+Waiter = Blocked | Told | asyncio.Future[Any]
 Item = tuple[Request, Waiter]
+_OnLoop = Told | asyncio.Future[Any]
 
 
 class Writer:
@@ -89,7 +109,8 @@ class Writer:
         self._urgent = 0  # how many of the queue were in the last group
         self._door = threading.Lock()  # nobody enters behind the last
         self._refusal = ""
-        self._pid = os.getpid()
+        self._is_forked = False
+        _WRITERS.add(self)
         self._upkeep_at = clock.monotonic_s() + UPKEEP_S
         self._is_gone = False
         self._thread = threading.Thread(target=self._run, name="allowances", daemon=True)
@@ -106,7 +127,7 @@ class Writer:
         Raises:
             AllowancesUnavailable: closed, forked, or too many wait.
         """
-        if os.getpid() != self._pid:
+        if self._is_forked:
             raise self._unavailable("it was opened before a fork: open it again in this process")
         with self._door:
             if self._refusal:
@@ -132,13 +153,17 @@ class Writer:
 
     def close(self) -> None:
         """Answer what waits, and end. Idempotent."""
-        if os.getpid() != self._pid:
+        if self._is_forked:
             return
         with self._door:
             first, self._refusal = not self._refusal, self._refusal or "it is closed"
             if first:
                 self._queue.put(None)
         self._thread.join()
+
+    def forked(self) -> None:
+        """In a child: the thread that writes is the parent's."""
+        self._is_forked = True
 
     def _unavailable(self, reason: str, state: str = NOTHING_CHANGED) -> AllowancesUnavailable:
         return AllowancesUnavailable(self._home.name, reason=reason, state=state)
@@ -289,7 +314,7 @@ class Writer:
 
 def _tell(group: Sequence[tuple[Request, Waiter]], outcomes: Sequence[Outcome]) -> None:
     """Wake the threads; each event loop once, for all of its futures."""
-    loops: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Outcome]]] = {}
+    loops: dict[asyncio.AbstractEventLoop, list[tuple[_OnLoop, Outcome]]] = {}
     for (_, waiter), outcome in zip(group, outcomes, strict=True):
         if isinstance(waiter, Blocked):
             waiter.answer(outcome)
@@ -300,11 +325,27 @@ def _tell(group: Sequence[tuple[Request, Waiter]], outcomes: Sequence[Outcome]) 
             loop.call_soon_threadsafe(_resolve, told)
 
 
-def _resolve(told: Sequence[tuple[asyncio.Future[Any], Outcome]]) -> None:
+def _resolve(told: Sequence[tuple[_OnLoop, Outcome]]) -> None:
     for future, outcome in told:
+        if isinstance(future, Told):
+            try:
+                future.done(outcome)
+            except Exception as error:  # noqa: BLE001  the others have answers, too
+                report = {"message": "an answer was not taken", "exception": error}
+                future.get_loop().call_exception_handler(report)
+            continue
         if future.done():
             continue  # cancelled: its reservation counts as spent at the deadline
         if isinstance(outcome, BaseException):
             future.set_exception(outcome)
         else:
             future.set_result(outcome)
+
+
+def _mark_forked() -> None:
+    for writer in list(_WRITERS):
+        writer.forked()
+
+
+_WRITERS: Final[weakref.WeakSet[Writer]] = weakref.WeakSet()
+os.register_at_fork(after_in_child=_mark_forked)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -12,6 +13,7 @@ from privacy_runtime.http.refusals import Unauthenticated
 
 CREDENTIAL_MAX: Final = 8192
 _KEY_PREFIX: Final = "pf_"
+_DIGEST_BYTES: Final = 24
 
 
 class Kind(StrEnum):
@@ -28,6 +30,16 @@ class Credentials:
 
     kind: Kind
     text: str = field(repr=False)
+    _digest: bytes = field(default=b"", init=False, repr=False, compare=False)
+
+    @property
+    def digest(self) -> bytes:
+        """What tells it apart from others where its text is not kept; made once."""
+        if not self._digest:
+            text = f"{self.kind}|{self.text}".encode()
+            made = hashlib.blake2b(text, digest_size=_DIGEST_BYTES).digest()
+            object.__setattr__(self, "_digest", made)
+        return self._digest
 
 
 def of_text(text: str) -> Credentials:

@@ -7,7 +7,6 @@ What is lost: a token that was revoked by another process, or a role lowered the
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -44,7 +43,7 @@ class VerifiedPrincipals:
         self, shown: Credentials, verify: Callable[[], Awaitable[Principal]]
     ) -> Principal:
         """The principal of a credential; of requests at once, one verifies and the others wait."""
-        key, now_s = _key(shown), self._clock.monotonic_s()
+        key, now_s = shown.digest, self._clock.monotonic_s()
         known, asked = self._known.get(key), self._asked.get(key)
         if asked is not None and asked.get_loop().is_closed():
             asked = None
@@ -63,7 +62,7 @@ class VerifiedPrincipals:
 
         As there, it is verified again while it still counts, so that nobody has to wait.
         """
-        key = _key(shown)
+        key = shown.digest
         known = self._known.get(key)
         if known is None:
             return None
@@ -77,8 +76,8 @@ class VerifiedPrincipals:
     def forget_credential(self, shown: Credentials) -> None:
         """Drop what belongs to one credential."""
         self._generation += 1
-        self._asked.pop(_key(shown), None)
-        self._known.pop(_key(shown), None)
+        self._asked.pop(shown.digest, None)
+        self._known.pop(shown.digest, None)
 
     def forget(self, session: str) -> None:
         """Drop what belongs to a session or API key: it was ended."""
@@ -129,10 +128,6 @@ class VerifiedPrincipals:
         self._asked.clear()
         for key in [key for key, (_, one) in self._known.items() if is_gone(one)]:
             del self._known[key]
-
-
-def _key(shown: Credentials) -> bytes:
-    return hashlib.blake2b(f"{shown.kind}|{shown.text}".encode(), digest_size=24).digest()
 
 
 def _abandoned() -> Exception:

@@ -10,6 +10,7 @@ import asyncio
 import gc
 import sys
 from dataclasses import dataclass
+from ssl import SSLContext
 from typing import Any, Final
 
 import orjson
@@ -52,6 +53,7 @@ class ServerOptions:
         stop_s: for requests under way when the server stops.
         headers_most, headers_bytes: how many headers, and how large all of them.
         certificate, key: files in PEM, to speak TLS here; without, a proxy does or nobody.
+        tls: how to speak TLS here, in the place of the two; of one process.
     """
 
     host: str = "127.0.0.1"
@@ -66,6 +68,7 @@ class ServerOptions:
     headers_bytes: int = 64 * 1024
     certificate: str | None = None
     key: str | None = None
+    tls: SSLContext | None = None
 
 
 class PatientConfig(uvicorn.Config):
@@ -96,7 +99,9 @@ class PatientConfig(uvicorn.Config):
 
     def load(self) -> None:
         """Load the application, and tune the interpreter for an event loop beside threads."""
-        super().load()
+        super().load()  # makes no context of its own where no files are named
+        if self.options.tls is not None:
+            self.ssl = self.options.tls
         sys.setswitchinterval(_SWITCH_S)
         gc.collect()
         gc.freeze()  # a full collection of a whole application stops every request for 0.1 s

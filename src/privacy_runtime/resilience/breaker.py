@@ -33,6 +33,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _IGNORED: Final = -1
+Begun = tuple[int, float]
+"""A call under way: in which period, and since when."""
 
 
 class CircuitState(StrEnum):
@@ -169,6 +171,11 @@ class CircuitBreaker:
             return self._state_at(self._clock())
 
     @property
+    def is_closed(self) -> bool:
+        """Whether calls run as if it were not there; one reading, without its lock."""
+        return self._state is CircuitState.CLOSED
+
+    @property
     def tally(self) -> Tally:
         """The calls in the window."""
         with self._lock:
@@ -180,36 +187,47 @@ class CircuitBreaker:
         Raises:
             CircuitOpen: it did not run.
         """
-        generation = self._generation
-        if self._state is not CircuitState.CLOSED:
-            generation = self._admit()
-        clock = self._clock
-        began_s = clock()
+        begun = self.begin()
         try:
             result = function(*args, **kwargs)
         except BaseException as error:
-            self._settle(generation, self._judged(error), began_s)
+            self.failed(begun, error)
             raise
-        bad = self._refuses is not None and self._refuses(result)
-        self._settle(generation, FAILED if bad else GOOD, began_s)
+        self.returned(begun, result)
         return result
 
     async def acall(
         self, function: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
     ) -> R:
         """Await `function(...)`, or refuse to: as `call`."""
-        generation = self._generation
-        if self._state is not CircuitState.CLOSED:
-            generation = self._admit()
-        began_s = self._clock()
+        begun = self.begin()
         try:
             result = await function(*args, **kwargs)
         except BaseException as error:
-            self._settle(generation, self._judged(error), began_s)
+            self.failed(begun, error)
             raise
-        bad = self._refuses is not None and self._refuses(result)
-        self._settle(generation, FAILED if bad else GOOD, began_s)
+        self.returned(begun, result)
         return result
+
+    def begin(self) -> Begun:
+        """Begin a call that neither `call` nor `acall` can run: then one of the two below is due.
+
+        Raises:
+            CircuitOpen: it must not run.
+        """
+        generation = self._generation
+        if self._state is not CircuitState.CLOSED:
+            generation = self._admit()
+        return generation, self._clock()
+
+    def returned(self, begun: Begun, result: object) -> None:
+        """The call of `begin` returned."""
+        bad = self._refuses is not None and self._refuses(result)
+        self._settle(begun[0], FAILED if bad else GOOD, begun[1])
+
+    def failed(self, begun: Begun, error: BaseException) -> None:
+        """The call of `begin` raised, or was given up (`asyncio.CancelledError`)."""
+        self._settle(begun[0], self._judged(error), begun[1])
 
     def isolate(self, reason: str) -> None:
         """Refuse every call until `close`."""

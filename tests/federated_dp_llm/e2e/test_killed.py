@@ -149,7 +149,8 @@ def paid(
     """What a client was shown was debited from user, department and every node that had a part.
 
     An attempt that failed midway is paid as far as it came; the next one under the same key is made
-    by nodes that had no part in it, or refused. So a key may have several payments, one answer.
+    by nodes that had no part in it, or refused. The accounts pay for the dearest of them, once:
+    each attempt adds what those before it have not paid.
     """
     mine = [one for one in router if one.key.startswith(f"answer/{job.user}/{job.request_id}/")]
     fresh = [answer for answer in job.answers if not answer["cached"]]
@@ -159,11 +160,12 @@ def paid(
         return
     least = max([round(answer["rho"] * NANO) for answer in fresh], default=0)
     for account in (user_account(job.user), department_account(job.body["department"])):
-        amounts = [(one.held[account], one.spent[account]) for one in mine]
-        assert all(spent <= held for held, spent in amounts), job.number
-        assert any(0 < spent >= least for _, spent in amounts), job.number
+        assert all(one.spent[account] <= one.held[account] for one in mine), job.number
+        most = max(one.held[account] for one in mine)
+        spent = sum(one.spent[account] for one in mine)
+        assert 0 < spent >= least, job.number
         for count in shown:
-            assert any(spent >= math.floor(held * count / TOKENS) for held, spent in amounts)
+            assert spent >= math.floor(most * count / TOKENS), job.number
     name = hashlib.sha256(f"{job.user}\0{job.request_id}".encode()).hexdigest()
     parts = {
         at: found[f"answer/{name}"] for at, found in nodes.items() if f"answer/{name}" in found

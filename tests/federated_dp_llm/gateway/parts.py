@@ -195,6 +195,24 @@ class Noted:
         await self.inner.settle(key, spent, is_patient=is_patient)
         self.order.append(f"settled {key}")
 
+    def reserve_then(
+        self, key: str, debits: Mapping[str, int], done: Callable[[object], None], *, ttl_s: float
+    ) -> None:
+        def told(error: object) -> None:
+            self.order.append(f"held {key}")
+            done(error)
+
+        self.inner.reserve_then(key, debits, told, ttl_s=ttl_s)
+
+    def settle_then(
+        self, key: str, spent: Mapping[str, int] | None, done: Callable[[object], None]
+    ) -> None:
+        def told(error: object) -> None:
+            self.order.append(f"settled {key}")
+            done(error)
+
+        self.inner.settle_then(key, spent, told)
+
     async def spend(self, key: str, debits: Mapping[str, int]) -> None:
         await self.inner.spend(key, debits)
 

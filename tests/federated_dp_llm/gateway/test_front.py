@@ -579,7 +579,7 @@ def test_a_failure_of_ours_is_told_and_ends_the_connection(
         def broken(*_: Any) -> Any:
             raise ZeroDivisionError
 
-        place.home.gateway.counter._accounts_of = broken
+        place.home.gateway.counter.accounts_of = broken
         return await place.ask(request(chat()))
 
     status, came = told(story)

@@ -10,15 +10,15 @@ from typing import Any
 import uvicorn
 from tests.federated_dp_llm.node.toy import Hospital
 
-from federated_dp_llm.node.server import _NodeConfig, make_app
-from privacy_runtime.http.server import ServerOptions
+from federated_dp_llm.node.server import make_app
+from privacy_runtime.http.server import PatientConfig, ServerOptions
 
 
 @asynccontextmanager
 async def served(hospital: Hospital, channel: Any) -> AsyncIterator[str]:
     """Its address, while it runs. The agent is closed at the end."""
     app = make_app(hospital.agent, clock=hospital.clock, channel=channel)
-    running = uvicorn.Server(_NodeConfig(app, ServerOptions(port=0), channel))
+    running = uvicorn.Server(PatientConfig(app, ServerOptions(port=0, tls=channel)))
     serving = asyncio.create_task(running.serve())
     while not running.started:
         assert not serving.done()

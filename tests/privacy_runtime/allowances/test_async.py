@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from privacy_runtime.allowances import (
     AllowancesUnavailable,
     AsyncAllowances,
     Balance,
+    InvalidAmount,
     KeyReused,
     MemoryHome,
     Store,
@@ -220,3 +222,49 @@ def test_the_patient_are_answered_when_the_store_is_closed() -> None:
             allowances.settle("k", is_patient=True)
 
     asyncio.run(ask())
+
+
+def test_who_is_told_is_told_once_on_the_loop_the_answer_or_the_error(place: Any) -> None:
+    async def ask() -> tuple[list[tuple[str, Any]], Balance]:
+        store = place.open()
+        store.open_accounts({"a": 10})
+        allowances = AsyncAllowances(store)
+        here, told = threading.get_ident(), []
+        done = asyncio.Event()
+
+        def note(name: str, last: bool = False) -> Callable[[object], None]:
+            def noted(answer: object) -> None:
+                assert threading.get_ident() == here
+                told.append((name, answer if answer is None else type(answer).__name__))
+                if last:
+                    done.set()
+                if name == "broken":
+                    raise ZeroDivisionError
+
+            return noted
+
+        reported: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, what: reported.append(what))
+        allowances.reserve_then("broken", {"a": 1}, note("broken"), ttl_s=TTL_S)
+        allowances.reserve_then("k", {"a": 7}, note("held"), ttl_s=TTL_S)
+        allowances.reserve_then("l", {"a": 7}, note("no room"), ttl_s=TTL_S)
+        allowances.settle_then("nobody", None, note("unknown"))
+        await allowances.reserve("m", {"a": 1}, ttl_s=TTL_S)
+        with pytest.raises(InvalidAmount):
+            allowances.reserve_then("", {"a": 1}, note("never"), ttl_s=TTL_S)
+        allowances.settle_then("k", {"a": 2}, note("settled", last=True))
+        await asyncio.wait_for(done.wait(), 10)  # though nobody else asks
+        assert [type(one["exception"]) for one in reported] == [ZeroDivisionError]
+        return told, store.balances(["a"])["a"]
+
+    told, balance = asyncio.run(ask())
+
+    assert dict(told) == {
+        "broken": None,
+        "held": None,
+        "no room": "AllowanceExhausted",
+        "settled": None,
+        "unknown": "UnknownReservation",
+    }
+    assert len(told) == 5
+    assert balance == Balance(10, 2, 2)

@@ -19,6 +19,7 @@ from privacy_runtime.allowances import (
     InvalidAmount,
     KeyReused,
     ReservationEnded,
+    Reserved,
     Store,
     UnknownAccount,
     UnknownReservation,
@@ -41,6 +42,30 @@ def test_what_is_reserved_is_held_and_what_is_settled_is_spent(place: Any) -> No
     store.settle("k", {"a": 15})
     assert store.balances(["a", "b"]) == {"a": Balance(100, 15, 0), "b": Balance(10, 10, 0)}
     assert place.open().balances(["a"])["a"].remaining == 85
+
+
+def test_reservations_are_found_by_how_their_keys_begin(place: Any) -> None:
+    store = opened(place)
+    store.reserve("q/1/x", {"a": 40, "b": 10}, ttl_s=TTL_S)
+    store.reserve("q/1/y", {"a": 3}, ttl_s=TTL_S)
+    store.settle("q/1/x", {"a": 15})
+    store.spend("q/1/\U0001f600", {"a": 1})
+    store.reserve_each("q/2", {"b": 1, "nobody": 7}, ttl_s=TTL_S)
+    for other in ("q/1", "q/10", "p/1/x", "q/0/z"):
+        store.reserve(other, {"a": 1}, ttl_s=TTL_S)
+
+    assert place.open().reservations("q/1/") == [
+        Reserved("q/1/x", {"a": 40, "b": 10}, {"a": 15, "b": 10}),
+        Reserved("q/1/y", {"a": 3}, None),
+        Reserved("q/1/\U0001f600", {"a": 1}, {"a": 1}),
+    ]
+    assert store.reservations("q/2") == [Reserved("q/2", {}, None)]
+    assert store.reservations("nobody asked this") == []
+    place.clock.advance(TTL_S + 1)
+    store.expire()
+    assert store.reservations("q/1/y") == [Reserved("q/1/y", {"a": 3}, {"a": 3})]
+    with pytest.raises(InvalidAmount):
+        store.reservations("")
 
 
 def test_a_refused_reservation_holds_nothing_and_names_the_accounts_without_room(

@@ -61,6 +61,23 @@ def test_a_result_passes_through_and_so_does_an_error() -> None:
         breaker.call(fail)
 
 
+def test_a_call_that_is_begun_and_ended_apart_counts_as_any_other() -> None:
+    breaker, clock = circuit()
+    breaker.returned(breaker.begin(), 7)
+    breaker.failed(breaker.begin(), asyncio.CancelledError())  # given up: counts as nothing
+    assert (breaker.tally.calls, breaker.is_closed) == (1, True)
+    late = breaker.begin()
+    for _ in range(3):
+        breaker.failed(breaker.begin(), Broken())
+    assert breaker.state is CircuitState.OPEN
+    assert not breaker.is_closed
+    with pytest.raises(CircuitOpen):
+        breaker.begin()
+    clock.advance(6)
+    breaker.failed(late, Broken())  # of an earlier period
+    assert breaker.state is CircuitState.HALF_OPEN
+
+
 def test_fewer_calls_than_the_least_say_nothing() -> None:
     breaker, _ = circuit()
     for _ in range(3):

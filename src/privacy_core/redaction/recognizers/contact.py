@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import Final
 
+from privacy_core.redaction.numbering_plans import calling_codes, is_assigned
 from privacy_core.redaction.scanning import Mark, Page, Recognizer
 from privacy_core.redaction.surroundings import Surroundings
 from privacy_core.redaction.validators import digits_of, is_ipv4
@@ -159,7 +159,7 @@ def _international(
         return None
     if national[:1] == "0" and country != 39:
         national = national[1:]  # +44 (0)20 ...
-    if _valid(country, national):
+    if is_assigned(country, national):
         return Mark(start, end, "PHONE", "phone.international", (f"numbering plan: +{country}",))
     if said or 8 <= len(digits) <= 15:
         rule = "phone.international_context" if said else "phone.international_possible"
@@ -171,7 +171,7 @@ def _national(body: str, digits: str, start: int, end: int, *, extended: bool) -
     if _NANP.fullmatch(body):
         tens = digits[-10:]
         rule = (
-            "phone.nanp" if extended or _valid(1, tens) or tens[3:6] == "555" else "phone.nanp_form"
+            "phone.nanp" if extended or is_assigned(1, tens) or tens[3:6] == "555" else "phone.nanp_form"
         )
         return Mark(start, end, "PHONE", rule, ("grouping: North America",))
     for shape, regions in _NATIONAL:
@@ -203,36 +203,11 @@ def _glued(text: str, start: int, end: int) -> bool:
 
 def _country(digits: str) -> tuple[int | None, str]:
     """The country calling code at the front, and the rest."""
-    codes = _calling_codes()
+    codes = calling_codes()
     for length in (1, 2, 3):
         if int(digits[:length]) in codes:
             return int(digits[:length]), digits[length:]
     return None, digits
-
-
-@lru_cache(maxsize=1)
-def _calling_codes() -> frozenset[int]:
-    from phonenumbers import COUNTRY_CODE_TO_REGION_CODE  # noqa: PLC0415 -- metadata loads lazily
-
-    return frozenset(COUNTRY_CODE_TO_REGION_CODE)
-
-
-@lru_cache(maxsize=4096)
-def _valid(country: int, national: str) -> bool:
-    """Whether the numbering plan of a calling code contains a number. Never raises."""
-    from phonenumbers import PhoneNumber, is_valid_number  # noqa: PLC0415 -- costs 0.1 s
-
-    zeros = len(national) - len(national.lstrip("0"))
-    number = PhoneNumber(
-        country_code=country,
-        national_number=int(national or "0"),
-        italian_leading_zero=zeros > 0 or None,
-        number_of_leading_zeros=zeros if zeros > 1 else None,
-    )
-    try:
-        return bool(is_valid_number(number))
-    except Exception:  # noqa: BLE001 -- what the library cannot read is not valid
-        return False
 
 
 _REGION_CODES: Final = {
@@ -244,8 +219,8 @@ _REGION_CODES: Final = {
 def _valid_in(region: str, digits: str) -> bool:
     """Whether digits are a valid number of a region, with or without its trunk prefix."""
     if digits[0] == "0" and region != "IT":
-        return _valid(_REGION_CODES[region], digits[1:])
-    return _valid(_REGION_CODES[region], digits)
+        return is_assigned(_REGION_CODES[region], digits[1:])
+    return is_assigned(_REGION_CODES[region], digits)
 
 
 # ---- user names

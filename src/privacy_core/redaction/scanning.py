@@ -12,7 +12,7 @@ looked for near digits only, in a copy of the text that leaves out the rest.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
@@ -21,7 +21,7 @@ import re2  # type: ignore[import-untyped]  # the binding has no types
 from ahocorasick_rs import BytesAhoCorasick, Implementation, MatchKind
 
 from privacy_core.redaction.normalization import Folded
-from privacy_core.redaction.surroundings import Surroundings, hint_words, words_of
+from privacy_core.redaction.surroundings import Before, Surroundings, hint_words, words_of
 
 _MEMORY_BYTES: Final = 1 << 24  # automaton cache; states are made when text asks for them
 _ANYWHERE: Final = re2._re2.RE2.Anchor.UNANCHORED
@@ -46,7 +46,7 @@ class Page:
         hints: words that stand beside the text.
     """
 
-    __slots__ = ("_around", "_lower", "_mentioned", "hints", "plain", "text")
+    __slots__ = ("_around", "_before", "_lower", "_mentioned", "hints", "plain", "text")
 
     def __init__(self, folded: Folded, hints: Sequence[str] = ()) -> None:
         self.plain = folded.plain
@@ -54,6 +54,7 @@ class Page:
         self.hints = hint_words(hints) if hints else ()
         self._lower: str | None = None
         self._mentioned: dict[str, bool] = {}
+        self._before: dict[int, Before] = {}
         self._around: dict[tuple[int, int], Surroundings] = {}
 
     def __repr__(self) -> str:
@@ -80,7 +81,10 @@ class Page:
         """The words around a span; several recognizers ask about the same one."""
         known = self._around.get((start, end))
         if known is None:
-            known = self._around[start, end] = Surroundings(self.lower, start, end, self.hints)
+            before = self._before.get(start)
+            if before is None:
+                before = self._before[start] = Before(self.lower, start)
+            known = self._around[start, end] = Surroundings(self.lower, before, end, self.hints)
         return known
 
 
@@ -106,6 +110,10 @@ class Recognizer:
         near: an RE2 pattern like `trigger`, of which an occurrence has no character farther than
             `REACH` from a digit.
         close: no character of a match is farther than that from a digit either.
+        alone: the trigger has an automaton of its own: one of a thousand words would be copied for
+            every combination of the others.
+        told: (label, kind) pairs: without a word of the kind (see `surroundings`) on the page it
+            finds none of the label. Where it is asked for such labels only, the words come first.
     """
 
     name: str
@@ -117,6 +125,8 @@ class Recognizer:
     finds: tuple[str, ...] = ()
     near: str = ""
     close: bool = False
+    alone: bool = False
+    told: tuple[tuple[str, str], ...] = ()
 
 
 REACH: Final = 48
@@ -151,14 +161,13 @@ def _any_word(kind: str) -> Search:
     return compiled(b"|".join(words))
 
 
-# Triggers that several recognizers share. A number that is written in any grouping we know has five
+# A number that is written in any grouping we know has five
 # digits in a row, or two and two beside a sign, or digits around letters; see the tests.
 LONG_NUMBER: Final = (
     r"[0-9]{5}|[0-9]{2}[ .()/-]{1,3}[0-9]{2}|[0-9] [0-9] [0-9]|[0-9]{2}[A-Za-z]{1,2}[0-9]{2}"
     r"|[0-9]{4}[A-Za-z]|[0-9][A-Za-z]{2}[0-9]|[0-9]{2} ?\([0-9]|[0-9]-[0-9]{2}-[0-9]"
     r"|[0-9]-[A-Za-z]{1,2}[0-9]"
 )
-JOINED_DIGITS: Final = r"[0-9] ?[-/.] ?[0-9]|[0-9]\xfe[0-9]|\xb0|(?:19|20)[0-9]{6}"
 
 
 def _words(words: Sequence[str]) -> BytesAhoCorasick:
@@ -253,8 +262,10 @@ class _Asked(NamedTuple):
     """What a level asks: of the parts of a scanner those that can find one of its labels."""
 
     always: tuple[int, ...]
+    alone: tuple[tuple[int, Search], ...]
     anywhere: _Triggers
     near: _Triggers
+    told: Mapping[int, str]  # part -> kind of words without which it finds nothing that is asked
 
 
 class Scanner:
@@ -288,7 +299,11 @@ class Scanner:
         marks: list[Mark] = []
         near = near_digits(page.plain)
         every = Near(page.plain)
-        for index in self._candidates(page.plain, near.plain, labels):
+        asked = self._asked.get(labels) or self._ask(labels)
+        for index in self._candidates(page.plain, near.plain, asked):
+            kind = asked.told.get(index)
+            if kind is not None and not page.mentions(kind):
+                continue
             search, decide, again, close = self._compiled[index]
             if isinstance(search, BytesAhoCorasick):
                 _scan_words(search, decide, page, marks)
@@ -296,12 +311,12 @@ class Scanner:
                 _scan(search, decide, page, near if close else every, again, marks)
         return marks
 
-    def _candidates(self, plain: bytes, near: bytes, labels: frozenset[str] | None) -> list[int]:
+    def _candidates(self, plain: bytes, near: bytes, asked: _Asked) -> list[int]:
         """Recognizers that may find something here."""
-        asked = self._asked.get(labels)
-        if asked is None:
-            asked = self._ask(labels)
         chosen = [*asked.always, *asked.anywhere.occurring(plain)]
+        for index, search in asked.alone:
+            if search(_ANYWHERE, plain, 0, len(plain))[0][0] >= 0:
+                chosen.append(index)
         if near:
             chosen += [k for k in asked.near.occurring(near) if k not in chosen]
         elif not (b"/" in plain and b"s/n" in plain.lower()):
@@ -317,8 +332,12 @@ class Scanner:
         ]
         asked = _Asked(
             always=tuple(k for k, r in wanted if not r.trigger and not r.near),
-            anywhere=_Triggers((_trigger(r), k) for k, r in wanted if r.trigger),
+            alone=tuple(
+                (k, compiled(_trigger(r).encode("latin-1"))) for k, r in wanted if r.alone
+            ),
+            anywhere=_Triggers((_trigger(r), k) for k, r in wanted if r.trigger and not r.alone),
             near=_Triggers((r.near, k) for k, r in wanted if r.near),
+            told={k: kind for k, r in wanted if (kind := _kind_told(r, labels)) is not None},
         )
         if len(self._asked) < _POLICIES_KEPT:
             self._asked[labels] = asked
@@ -347,6 +366,15 @@ def _trigger(recognizer: Recognizer) -> str:
     if isinstance(recognizer.trigger, str):
         return recognizer.trigger
     return "|".join(re2.escape(word).decode("latin-1") for word in recognizer.trigger)
+
+
+def _kind_told(recognizer: Recognizer, labels: frozenset[str] | None) -> str | None:
+    """The kind of words without which a recognizer finds none of `labels`."""
+    if labels is None or not recognizer.finds:
+        return None
+    told = dict(recognizer.told)
+    kinds = {told.get(label) for label in labels.intersection(recognizer.finds)}
+    return kinds.pop() if len(kinds) == 1 else None
 
 
 _POLICIES_KEPT: Final = 16

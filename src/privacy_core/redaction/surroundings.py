@@ -77,36 +77,56 @@ def hint_words(hints: Sequence[str]) -> tuple[str, ...]:
     return tuple(words)
 
 
-class Surroundings:
-    """The words near one candidate, and for each kind how many words away its nearest word is."""
+class Before:
+    """The words before a place, and for each kind how many words away its nearest word is.
 
-    __slots__ = ("_distance", "_word")
+    Attributes:
+        words: in the order of the text, those of the reach.
+        distance: by kind; hints do not count.
+    """
 
-    def __init__(self, lower: str, start: int, end: int, hints: tuple[str, ...] = ()) -> None:
-        distance: dict[str, int] = {}
-        word_of: dict[str, str] = {}
-        self._distance, self._word = distance, word_of
+    __slots__ = ("distance", "words")
+
+    def __init__(self, lower: str, start: int) -> None:
         floor = start - _REACH if start > _REACH else 0
-        before = _WORD.findall(lower, floor, start)
-        if floor and before and lower[floor - 1].isalpha() and lower[floor].isalpha():
-            del before[0]  # cut in the middle
-        if not KINDS.keys().isdisjoint(before):
-            for away, word in enumerate(reversed(before)):
-                for kind in KINDS.get(word, ()):
-                    if kind not in distance:
-                        distance[kind] = away
-                        word_of[kind] = word
+        self.words = words = _WORD.findall(lower, floor, start)
+        if floor and words and lower[floor - 1].isalpha() and lower[floor].isalpha():
+            del words[0]  # cut in the middle
+        self.distance: dict[str, int] = {}
+        last = len(words) - 1
+        for k in [k for k, word in enumerate(words) if word in KINDS]:
+            self.distance.update(dict.fromkeys(KINDS[words[k]], last - k))  # the nearest stays
+
+
+class Surroundings:
+    """The words near one candidate, and for each kind how many words away its nearest word is.
+
+    Args:
+        lower: the text in lower case.
+        before: the words before the candidate.
+        end: where it ends.
+        hints: words that stand beside the text.
+    """
+
+    __slots__ = ("_before", "_distance", "_other")
+
+    def __init__(self, lower: str, before: Before, end: int, hints: tuple[str, ...] = ()) -> None:
+        self._before = before.words
+        self._distance = before.distance
+        self._other: dict[str, str] = {}  # words of kinds that stand elsewhere than before
         for away, word in enumerate(reversed(hints)):
             self._note(word, away // 4)
         behind = _NEXT_WORD.match(lower, end)
-        if behind is not None:
+        if behind is not None and behind[1] in KINDS:
             self._note(behind[1], 2)
 
     def _note(self, word: str, distance: int) -> None:
         for kind in KINDS.get(word, ()):
             if distance < self._distance.get(kind, _FAR):
+                if not self._other:
+                    self._distance = dict(self._distance)  # others read it too
                 self._distance[kind] = distance
-                self._word[kind] = word
+                self._other[kind] = word
 
     def distance(self, kind: str) -> int:
         """Words between the candidate and the nearest word of `kind`; 99 if there is none."""
@@ -125,8 +145,10 @@ class Surroundings:
 
     def evidence(self, kind: str) -> tuple[str, ...]:
         """The word of our table that spoke for `kind`."""
-        word = self._word.get(kind)
-        return (f"context word: {word}",) if word else ()
+        if kind not in self._distance:
+            return ()
+        word = self._other.get(kind) or self._before[-1 - self._distance[kind]]
+        return (f"context word: {word}",)
 
     @property
     def distances(self) -> Mapping[str, int]:

@@ -243,7 +243,7 @@ RECOGNIZERS: Final = (
         _SPELT,
         _decide_spelt,
     ),
-    Recognizer("handle", (b"@",), _HANDLE, _decide_handle),
+    Recognizer("handle", r"(?:^|[\s(\[,;:])@[A-Za-z_]", _HANDLE, _decide_handle),
     Recognizer(
         "phone",
         (),

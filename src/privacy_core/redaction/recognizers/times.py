@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from privacy_core.redaction.scanning import JOINED_DIGITS, Mark, Page, Recognizer
+from privacy_core.redaction.scanning import Mark, Page, Recognizer
 from privacy_core.redaction.surroundings import Surroundings
 
 _MONTH: Final = (
@@ -94,6 +94,10 @@ _FIGURES: Final = (
     rf"|\b{_DAY}/(?:1[0-2]|0?[1-9])\b|\b(?:1[0-2]|0?[1-9])/{_DAY}\b"
     rf"|\b(?:19|20)[0-9]{{2}}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])\b"
 ).replace("([-/.])", "[-/.]")
+_JOINED: Final = (
+    r"[0-9]/[0-9]|[0-9] ?[-/.] ?[0-9]{1,2} ?[-/.]|[0-9][.-](?:1[5-9]|20)[0-9]{2}\b|[0-9]\xfe[0-9]"
+    r"|(?:19|20)[0-9]{6}"
+)
 _SHORT: Final = re.compile(r"(\d{1,2}) ?([-/.]) ?(\d{1,2}) ?([-/.])(?: ?|/)(\d{2}|\d{4})(?![\d])")
 _LONG: Final = re.compile(r"\d{4}([-/.])\d{1,2}([-/.])\d{1,2}")
 
@@ -293,6 +297,9 @@ def _decide_time(page: Page, start: int, end: int) -> Iterator[Mark]:
     yield Mark(start, end, "TIME", "time.clock")
 
 
+_DATES: Final = ("DATE", "DATE_OF_BIRTH")
+_BIRTHS: Final = (("DATE_OF_BIRTH", "birth"),)
+
 RECOGNIZERS: Final = (
     Recognizer(
         "date_words",
@@ -301,6 +308,8 @@ RECOGNIZERS: Final = (
         _decide_words,
         digits=True,
         near=rf"(?i){_MONTH}\b",
+        finds=_DATES,
+        told=_BIRTHS,
     ),
     Recognizer(
         "date_figures",
@@ -309,8 +318,10 @@ RECOGNIZERS: Final = (
         _decide_figures,
         digits=True,
         again=True,
-        near=JOINED_DIGITS,
+        near=_JOINED,
         close=True,
+        finds=_DATES,
+        told=_BIRTHS,
     ),
     Recognizer(
         "year",
@@ -320,6 +331,8 @@ RECOGNIZERS: Final = (
         digits=True,
         near=r"\b(?:1[5-9]|20)[0-9]{2}|'[0-9]0s",
         close=True,
+        finds=_DATES,
+        told=_BIRTHS,
     ),
     Recognizer(
         "month",

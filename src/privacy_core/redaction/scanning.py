@@ -107,9 +107,8 @@ class Recognizer:
         again: after a refusal go on one character after the candidate's start, not at its end.
         digits: a match holds a digit (or `s/n`, no number): texts without one are not asked.
         finds: the labels its marks may have; empty: any. Levels that redact none skip it.
-        near: an RE2 pattern like `trigger`, of which an occurrence has no character farther than
-            `REACH` from a digit.
-        close: no character of a match is farther than that from a digit either.
+        near: an RE2 pattern like `trigger`, of which an occurrence holds a digit.
+        close: no character of a match is farther than `REACH` from a digit.
         alone: the trigger has an automaton of its own: one of a thousand words would be copied for
             every combination of the others.
         told: (label, kind) pairs: without a word of the kind (see `surroundings`) on the page it
@@ -263,6 +262,7 @@ class _Asked(NamedTuple):
 
     always: tuple[int, ...]
     alone: tuple[tuple[int, Search], ...]
+    some: Search  # whether any of the other triggers occurs: in much prose none does
     anywhere: _Triggers
     near: _Triggers
     told: Mapping[int, str]  # part -> kind of words without which it finds nothing that is asked
@@ -271,7 +271,7 @@ class _Asked(NamedTuple):
 class Scanner:
     """Compiled recognizers. Immutable but for what it has compiled; safe to share."""
 
-    __slots__ = ("_asked", "_compiled", "_digits", "_recognizers")
+    __slots__ = ("_asked", "_close", "_compiled", "_digits", "_recognizers")
 
     def __init__(self, recognizers: Sequence[Recognizer]) -> None:
         self._recognizers = tuple(recognizers)
@@ -287,6 +287,7 @@ class Scanner:
             for r in recognizers
         )
         self._digits = tuple(r.digits for r in recognizers)
+        self._close = tuple(r.close for r in recognizers)
         self._asked: dict[frozenset[str] | None, _Asked] = {}
 
     def scan(self, page: Page, labels: frozenset[str] | None = None) -> list[Mark]:
@@ -297,10 +298,18 @@ class Scanner:
             labels: recognizers that find none of these are left out; None: all take part.
         """
         marks: list[Mark] = []
-        near = near_digits(page.plain)
-        every = Near(page.plain)
         asked = self._asked.get(labels) or self._ask(labels)
-        for index in self._candidates(page.plain, near.plain, asked):
+        plain = page.plain
+        size = len(plain)
+        every = near = Near(plain)
+        chosen = [*asked.always]
+        chosen += [k for k, search in asked.alone if search(_ANYWHERE, plain, 0, size)[0][0] >= 0]
+        first = asked.some(_ANYWHERE, plain, 0, size)[0][0]
+        if first >= 0:
+            chosen += self._triggered(plain, max(first - 1, 0), asked)
+            if sum([self._close[k] for k in chosen]) >= _WORTH_PARTS:
+                near = near_digits(plain)
+        for index in chosen:
             kind = asked.told.get(index)
             if kind is not None and not page.mentions(kind):
                 continue
@@ -311,17 +320,15 @@ class Scanner:
                 _scan(search, decide, page, near if close else every, again, marks)
         return marks
 
-    def _candidates(self, plain: bytes, near: bytes, asked: _Asked) -> list[int]:
-        """Recognizers that may find something here."""
-        chosen = [*asked.always, *asked.anywhere.occurring(plain)]
-        for index, search in asked.alone:
-            if search(_ANYWHERE, plain, 0, len(plain))[0][0] >= 0:
-                chosen.append(index)
-        if near:
-            chosen += [k for k in asked.near.occurring(near) if k not in chosen]
-        elif not (b"/" in plain and b"s/n" in plain.lower()):
-            return [k for k in chosen if not self._digits[k]]
-        return chosen
+    def _triggered(self, plain: bytes, first: int, asked: _Asked) -> Iterable[int]:
+        """Recognizers of which a trigger occurs; none does before `first`."""
+        rest = plain[first:] if first else plain
+        found = asked.anywhere.occurring(rest)
+        if b"0" in plain.translate(_AS_ZERO):
+            return {*found, *asked.near.occurring(rest)}
+        if b"/" in plain and b"s/n" in plain.lower():
+            return found
+        return [k for k in found if not self._digits[k]]
 
     def _ask(self, labels: frozenset[str] | None) -> _Asked:
         """What texts are asked for these labels, compiled."""
@@ -330,11 +337,13 @@ class Scanner:
             for index, r in enumerate(self._recognizers)
             if labels is None or not r.finds or not labels.isdisjoint(r.finds)
         ]
+        triggers = [t for _, r in wanted if not r.alone for t in (_trigger(r), r.near) if t]
         asked = _Asked(
             always=tuple(k for k, r in wanted if not r.trigger and not r.near),
             alone=tuple(
                 (k, compiled(_trigger(r).encode("latin-1"))) for k, r in wanted if r.alone
             ),
+            some=compiled("|".join([f"(?:{t})" for t in triggers]).encode("latin-1")),
             anywhere=_Triggers((_trigger(r), k) for k, r in wanted if r.trigger and not r.alone),
             near=_Triggers((r.near, k) for k, r in wanted if r.near),
             told={k: kind for k, r in wanted if (kind := _kind_told(r, labels)) is not None},
@@ -377,6 +386,7 @@ def _kind_told(recognizer: Recognizer, labels: frozenset[str] | None) -> str | N
     return kinds.pop() if len(kinds) == 1 else None
 
 
+_WORTH_PARTS: Final = 3  # scans of the parts near digits that pay for finding these parts
 _POLICIES_KEPT: Final = 16
 
 

@@ -139,17 +139,9 @@ def _decide_mac(page: Page, start: int, end: int) -> Iterator[Mark]:
     yield Mark(start, end, "MAC_ADDRESS", "mac.form")
 
 
-# what a mail address, a longer name or a path has before the name of a host: `_decide_domain`
-_NO_HOST_BEFORE: Final = r"A-Za-z0-9@/.\\_\xaa\xb5\xba\xc0-\xd6\xd8-\xf6\xf8-\xff-"
-
 RECOGNIZERS: Final = (
     Recognizer("url", (b"://", b"www", b"WWW"), _URL, _decide_url),
-    Recognizer(
-        "domain",
-        rf"(?i)(?:^|[^{_NO_HOST_BEFORE}])[a-z0-9\xc0-\xff][a-z0-9\xc0-\xff.-]*\.(?:{_TLD})\b",
-        _DOMAIN,
-        _decide_domain,
-    ),
+    Recognizer("domain", rf"(?i)[a-z0-9\xc0-\xff-]\.(?:{_TLD})\b", _DOMAIN, _decide_domain),
     Recognizer(
         "ipv4", (), _IPV4, _decide_ipv4, digits=True, near=r"[0-9]\.[0-9]{1,3}\.[0-9]", close=True
     ),

@@ -216,7 +216,8 @@ _HOUSE_NUMBER: Final = (
 _POSTAL_HINT: Final = (
     r"[0-9A-Z] [0-9][A-Z]{2}\b|GIR ?0|[A-Z][0-9][A-Z][ -]?[0-9][A-Z][0-9]|\b[A-Z]{2},? [0-9]{5}"
     r"|\b[0-9]{4} ?[A-Z]{2}\b|(?i:\b(?:zip|zip ?code|postal ?code|post ?code|postleitzahl|plz|c\.p\.|cp"
-    r"|(?:c\xf3digo|code) postal|cap|cep|pin ?code)\b)"
+    r"|(?:c\xf3digo|code) postal|cap|cep|pin ?code)\b(?: is| es| est| ist)?[ :.=#-]{0,4}"
+    r"[A-Za-z0-9]{0,5}[ -]?[A-Za-z0-9]{0,4}[0-9])"
     rf"|\b[0-9]{{5}} {_UPPER}"
 )
 

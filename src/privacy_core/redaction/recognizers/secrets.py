@@ -65,7 +65,7 @@ def _read(table: str) -> tuple[str, str, tuple[tuple[str, re.Pattern[str]], ...]
         r"|ey[JI][A-Za-z0-9_-]{8}|ya29\.|GOCSPX|sk-[A-Za-z0-9_-]{20}|[srp]k_(?:live|test)|whsec_"
         r"|(?:AC|SK)[0-9a-f]{8}|SG\.|key-[0-9a-zA-Z]{8}|npm_|pypi-|hf_|do[opr]_v1|shp(?:at|ca|pa|ss)_"
         r"|sq0|EAA|dapi|NRAK|hv[sbr]\.|lin_api|secret_|ntn_|dp\.(?:pt|st|ct|sa)|PMAK|pat[A-Za-z0-9]{14}"
-        r"|gsk_)|-us[0-9]|[0-9]{8}:[A-Za-z0-9_-]{8}|Q~|[A-Za-z0-9_-]{8}\.[A-Za-z0-9_-]{6}\."
+        r"|gsk_)|-us[0-9]|[0-9]{8}:[A-Za-z0-9_-]{8}|Q~|\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{8}"
     )
     return alternation, trigger, tuple((name, re.compile(pattern)) for name, pattern in rows)
 

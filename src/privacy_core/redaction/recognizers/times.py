@@ -48,6 +48,10 @@ _WORDS: Final = (
     rf"|\b{_MONTH}[-/ ]'?[0-9]{{2}}\b"
     rf"|\b(?:early|late|mid|end of|beginning of|the end of)[- ]{_MONTH}\b(?:,? {_YEAR}\b)?"
 )
+_BESIDE_MONTH: Final = (
+    rf"(?i)[0-9]{_ORDINAL}[ -]?(?:day )?{_OF}{_MONTH}\b"
+    rf"|\b{_MONTH}(?:\b\.?,? ?(?:the )?{_OF}(?:the year )?|[-/ ]'?)[0-9]"
+)
 _MONTH_ONLY: Final = re.compile(rf"(?i){_MONTH}[-/ ]'?\d{{2}}")
 
 
@@ -307,7 +311,7 @@ RECOGNIZERS: Final = (
         _WORDS,
         _decide_words,
         digits=True,
-        near=rf"(?i){_MONTH}\b",
+        near=_BESIDE_MONTH,
         finds=_DATES,
         told=_BIRTHS,
     ),

@@ -21,7 +21,7 @@ import re2  # type: ignore[import-untyped]  # the binding has no types
 from ahocorasick_rs import BytesAhoCorasick, Implementation, MatchKind
 
 from privacy_core.redaction.normalization import Folded
-from privacy_core.redaction.surroundings import Before, Surroundings, hint_words, words_of
+from privacy_core.redaction.surroundings import Heard, Surroundings, heard_before, hint_words, words_of
 
 _MEMORY_BYTES: Final = 1 << 24  # automaton cache; states are made when text asks for them
 _ANYWHERE: Final = re2._re2.RE2.Anchor.UNANCHORED
@@ -54,7 +54,7 @@ class Page:
         self.hints = hint_words(hints) if hints else ()
         self._lower: str | None = None
         self._mentioned: dict[str, bool] = {}
-        self._before: dict[int, Before] = {}
+        self._before: dict[int, Heard] = {}
         self._around: dict[tuple[int, int], Surroundings] = {}
 
     def __repr__(self) -> str:
@@ -68,7 +68,7 @@ class Page:
         return self._lower
 
     def mentions(self, kind: str) -> bool:
-        """Whether a word of `kind` may stand anywhere: no is certain, yes is not."""
+        """Whether a word of `kind` stands anywhere, or right beside a sign: no is certain."""
         known = self._mentioned.get(kind)
         if known is None:
             lower = self.plain.translate(_LOWER)
@@ -83,8 +83,8 @@ class Page:
         if known is None:
             before = self._before.get(start)
             if before is None:
-                before = self._before[start] = Before(self.lower, start)
-            known = self._around[start, end] = Surroundings(self.lower, before, end, self.hints)
+                before = self._before[start] = heard_before(self.lower, start)
+            known = self._around[start, end] = Surroundings(before, self.lower, end, self.hints)
         return known
 
 
@@ -155,9 +155,12 @@ def _options() -> re2.Options:
 
 @lru_cache(maxsize=64)
 def _any_word(kind: str) -> Search:
-    """The search for any word of a kind in lower case."""
-    words = [re2.escape(word.encode("latin-1")) for word in sorted(words_of(kind))]
-    return compiled(b"|".join(words))
+    """The search for any word of a kind, whole and in lower case."""
+    words = sorted(words_of(kind))
+    letters = b"|".join([re2.escape(w.encode("latin-1")) for w in words if w.isalpha()])
+    others = [re2.escape(w.encode("latin-1")) for w in words if not w.isalpha()]
+    whole = rb"(?:^|[^a-z\xdf-\xff])(?:%s)(?:[^a-z\xdf-\xff]|$)" % letters
+    return compiled(b"|".join([whole, *others]))
 
 
 # A number that is written in any grouping we know has five

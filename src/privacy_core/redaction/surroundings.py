@@ -8,8 +8,9 @@ phone. Hints (column names, key paths) stand right before the text.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from operator import itemgetter
 from typing import Final
 
 from privacy_core.redaction.normalization import fold
@@ -77,80 +78,74 @@ def hint_words(hints: Sequence[str]) -> tuple[str, ...]:
     return tuple(words)
 
 
-class Before:
-    """The words before a place, and for each kind how many words away its nearest word is.
+Heard = list[tuple[int, tuple[str, ...], str]]
+"""Words that speak for something: how many words away, for which kinds, the word; nearest first."""
 
-    Attributes:
-        words: in the order of the text, those of the reach.
-        distance: by kind; hints do not count.
+
+def heard_before(lower: str, start: int) -> Heard:
+    """The words before a place that speak for a kind.
+
+    Args:
+        lower: the text in lower case.
+        start: the place, an index of it.
     """
-
-    __slots__ = ("distance", "words")
-
-    def __init__(self, lower: str, start: int) -> None:
-        floor = start - _REACH if start > _REACH else 0
-        self.words = words = _WORD.findall(lower, floor, start)
-        if floor and words and lower[floor - 1].isalpha() and lower[floor].isalpha():
-            del words[0]  # cut in the middle
-        self.distance: dict[str, int] = {}
-        last = len(words) - 1
-        for k in [k for k, word in enumerate(words) if word in KINDS]:
-            self.distance.update(dict.fromkeys(KINDS[words[k]], last - k))  # the nearest stays
+    floor = start - _REACH if start > _REACH else 0
+    words = _WORD.findall(lower, floor, start)
+    if floor and words and lower[floor - 1].isalpha() and lower[floor].isalpha():
+        words[0] = ""  # cut in the middle
+    words.reverse()
+    return [(away, KINDS[word], word) for away, word in enumerate(words) if word in KINDS]
 
 
 class Surroundings:
     """The words near one candidate, and for each kind how many words away its nearest word is.
 
     Args:
-        lower: the text in lower case.
         before: the words before the candidate.
-        end: where it ends.
+        lower: the text in lower case.
+        end: where the candidate ends.
         hints: words that stand beside the text.
     """
 
-    __slots__ = ("_before", "_distance", "_other")
+    __slots__ = ("_heard",)
 
-    def __init__(self, lower: str, before: Before, end: int, hints: tuple[str, ...] = ()) -> None:
-        self._before = before.words
-        self._distance = before.distance
-        self._other: dict[str, str] = {}  # words of kinds that stand elsewhere than before
-        for away, word in enumerate(reversed(hints)):
-            self._note(word, away // 4)
+    def __init__(self, before: Heard, lower: str, end: int, hints: tuple[str, ...] = ()) -> None:
+        more = [(k // 4, KINDS[word], word) for k, word in enumerate(reversed(hints)) if word in KINDS]
         behind = _NEXT_WORD.match(lower, end)
         if behind is not None and behind[1] in KINDS:
-            self._note(behind[1], 2)
-
-    def _note(self, word: str, distance: int) -> None:
-        for kind in KINDS.get(word, ()):
-            if distance < self._distance.get(kind, _FAR):
-                if not self._other:
-                    self._distance = dict(self._distance)  # others read it too
-                self._distance[kind] = distance
-                self._other[kind] = word
+            more.append((2, KINDS[behind[1]], behind[1]))
+        self._heard = sorted([*before, *more], key=_away) if more else before
 
     def distance(self, kind: str) -> int:
         """Words between the candidate and the nearest word of `kind`; 99 if there is none."""
-        return self._distance.get(kind, _FAR)
+        for away, kinds, _ in self._heard:
+            if kind in kinds:
+                return away
+        return _FAR
 
     def speaks_for(self, kind: str, against: Iterable[str] = ("reference",)) -> bool:
         """Whether a word of `kind` is near, and none of the kinds `against` is nearer."""
-        distance = self._distance
-        near = distance.get(kind)
-        if near is None:
+        near = self.distance(kind)
+        if near == _FAR:
             return False
-        for other in against:  # noqa: SIM110 -- asked for every number, `all` costs twice as much
-            if distance.get(other, _FAR) < near:
-                return False
+        for away, kinds, _ in self._heard:
+            if away >= near:
+                break
+            for other in against:
+                if other in kinds:
+                    return False
         return True
+
+    def speaks_for_any(self, kinds: frozenset[str]) -> bool:
+        """Whether a word of one of these kinds is near."""
+        return any(not kinds.isdisjoint(heard) for _, heard, _ in self._heard)
 
     def evidence(self, kind: str) -> tuple[str, ...]:
         """The word of our table that spoke for `kind`."""
-        if kind not in self._distance:
-            return ()
-        word = self._other.get(kind) or self._before[-1 - self._distance[kind]]
-        return (f"context word: {word}",)
+        for _, kinds, word in self._heard:
+            if kind in kinds:
+                return (f"context word: {word}",)
+        return ()
 
-    @property
-    def distances(self) -> Mapping[str, int]:
-        """Nearest distance of every kind that has a word here."""
-        return self._distance
+
+_away: Final = itemgetter(0)

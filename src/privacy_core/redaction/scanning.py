@@ -12,7 +12,7 @@ looked for near digits only, in a copy of the text that leaves out the rest.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
@@ -24,6 +24,7 @@ from privacy_core.redaction.normalization import Folded
 from privacy_core.redaction.surroundings import Heard, Surroundings, heard_before, hint_words, words_of
 
 _MEMORY_BYTES: Final = 1 << 24  # automaton cache; states are made when text asks for them
+_LOWER: Final = bytes(range(256)).decode("latin-1").lower().encode("latin-1")
 _ANYWHERE: Final = re2._re2.RE2.Anchor.UNANCHORED
 
 
@@ -71,11 +72,13 @@ class Page:
         """Whether a word of `kind` stands anywhere, or right beside a sign: no is certain."""
         known = self._mentioned.get(kind)
         if known is None:
-            lower = self.plain.translate(_LOWER)
-            found = _any_word(kind)(_ANYWHERE, lower, 0, len(lower))[0][0] >= 0
-            known = found or not words_of(kind).isdisjoint(self.hints)
-            self._mentioned[kind] = known
+            found = _any_word_search(kind)(_ANYWHERE, self.plain, 0, len(self.plain))[0][0] >= 0
+            known = self._mentioned[kind] = found or self.hinted(kind)
         return known
+
+    def hinted(self, kind: str) -> bool:
+        """Whether a word of `kind` is among the hints."""
+        return bool(self.hints) and not words_of(kind).isdisjoint(self.hints)
 
     def around(self, start: int, end: int) -> Surroundings:
         """The words around a span; several recognizers ask about the same one."""
@@ -88,7 +91,6 @@ class Page:
         return known
 
 
-_LOWER: Final = bytes(range(256)).decode("latin-1").lower().encode("latin-1")
 Decide = Callable[[Page, int, int], Iterable[Mark]]
 
 
@@ -153,14 +155,30 @@ def _options() -> re2.Options:
     return options
 
 
+def in_any_case(word: str) -> str:
+    """A lower-case word as a pattern that (?i) makes blind to case.
+
+    RE2 knows no case of accented letters in Latin-1 text.
+    """
+    return "".join(
+        f"[{chr(ord(char) - 32)}{char}]" if "\xe0" <= char <= "\xfe" else char
+        for char in re2.escape(word.encode("latin-1")).decode("latin-1")
+    )
+
+
 @lru_cache(maxsize=64)
-def _any_word(kind: str) -> Search:
-    """The search for any word of a kind, whole and in lower case."""
+def _any_word(kind: str) -> str:
+    """A pattern for any word of a kind, whole and in any case."""
     words = sorted(words_of(kind))
-    letters = b"|".join([re2.escape(w.encode("latin-1")) for w in words if w.isalpha()])
-    others = [re2.escape(w.encode("latin-1")) for w in words if not w.isalpha()]
-    whole = rb"(?:^|[^a-z\xdf-\xff])(?:%s)(?:[^a-z\xdf-\xff]|$)" % letters
-    return compiled(b"|".join([whole, *others]))
+    letters = "|".join([in_any_case(word) for word in words if word.isalpha()])
+    others = [in_any_case(word) for word in words if not word.isalpha()]
+    end = r"[^A-Za-z\xc0-\xff]"
+    return "(?i)" + "|".join([rf"(?:^|{end})(?:{letters})(?:{end}|$)", *others])
+
+
+@lru_cache(maxsize=64)
+def _any_word_search(kind: str) -> Search:
+    return compiled(_any_word(kind).encode("latin-1"))
 
 
 # A number that is written in any grouping we know has five
@@ -268,7 +286,7 @@ class _Asked(NamedTuple):
     some: Search  # whether any of the other triggers occurs: in much prose none does
     anywhere: _Triggers
     near: _Triggers
-    told: Mapping[int, str]  # part -> kind of words without which it finds nothing that is asked
+    told: tuple[tuple[int, str], ...]  # parts that only a word of a kind, their trigger, can help
 
 
 class Scanner:
@@ -312,10 +330,10 @@ class Scanner:
             chosen += self._triggered(plain, max(first - 1, 0), asked)
             if sum([self._close[k] for k in chosen]) >= _WORTH_PARTS:
                 near = near_digits(plain)
+        if page.hints:
+            hinted = [k for k, kind in asked.told if k not in chosen and page.hinted(kind)]
+            chosen += hinted
         for index in chosen:
-            kind = asked.told.get(index)
-            if kind is not None and not page.mentions(kind):
-                continue
             search, decide, again, close = self._compiled[index]
             if isinstance(search, BytesAhoCorasick):
                 _scan_words(search, decide, page, marks)
@@ -340,16 +358,20 @@ class Scanner:
             for index, r in enumerate(self._recognizers)
             if labels is None or not r.finds or not labels.isdisjoint(r.finds)
         ]
-        triggers = [t for _, r in wanted if not r.alone for t in (_trigger(r), r.near) if t]
+        told = tuple((k, kind) for k, r in wanted if (kind := _kind_told(r, labels)) is not None)
+        words = [(_any_word(kind), k) for k, kind in told]
+        rest = [(k, r) for k, r in wanted if k not in dict(told) and not r.alone]
+        anywhere = [*words, *((_trigger(r), k) for k, r in rest if r.trigger)]
+        near = [(r.near, k) for k, r in rest if r.near]
         asked = _Asked(
-            always=tuple(k for k, r in wanted if not r.trigger and not r.near),
+            always=tuple(k for k, r in rest if not r.trigger and not r.near),
             alone=tuple(
                 (k, compiled(_trigger(r).encode("latin-1"))) for k, r in wanted if r.alone
             ),
-            some=compiled("|".join([f"(?:{t})" for t in triggers]).encode("latin-1")),
-            anywhere=_Triggers((_trigger(r), k) for k, r in wanted if r.trigger and not r.alone),
-            near=_Triggers((r.near, k) for k, r in wanted if r.near),
-            told={k: kind for k, r in wanted if (kind := _kind_told(r, labels)) is not None},
+            some=compiled("|".join([f"(?:{t})" for t, _ in (*anywhere, *near)]).encode("latin-1")),
+            anywhere=_Triggers(anywhere),
+            near=_Triggers(near),
+            told=told,
         )
         if len(self._asked) < _POLICIES_KEPT:
             self._asked[labels] = asked

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from privacy_core.redaction.normalization import fold
-from privacy_core.redaction.scanning import Mark, Page, Recognizer
+from privacy_core.redaction.scanning import Mark, Page, Recognizer, in_any_case
 
 # type | labels, separated by `;`, in lower case; a blank stands for a blank, `-`, `_` or nothing
 _TABLE: Final = """
@@ -305,11 +305,6 @@ def _decide_list(page: Page, start: int, end: int) -> Iterator[Mark]:
         )
 
 
-def _any_case(char: str) -> str:
-    """A character as a pattern in any case: RE2 does not know the case of accented letters."""
-    return re.escape(char) if char.isascii() else f"[{char}{char.upper()}]"
-
-
 def _announced() -> str:
     """What no text with a labelled value is without: a label, what may join it, and the value.
 
@@ -318,7 +313,7 @@ def _announced() -> str:
     spelled: dict[bool, list[str]] = {False: [], True: []}
     for name in _spellings():
         of_user = LABELS[_key(name)] == "USERNAME"
-        spelled[of_user].append("".join(map(_any_case, name)))
+        spelled[of_user].append(in_any_case(name))
     joint = r"['\"]? ?" + _JOIN.replace(r"\b", "").replace(r"(?=\d)", "")
     blanks = r"['\"]? {0,3}\n?"
     return (

@@ -109,8 +109,9 @@ class Recognizer:
         again: after a refusal go on one character after the candidate's start, not at its end.
         digits: a match holds a digit (or `s/n`, no number): texts without one are not asked.
         finds: the labels its marks may have; empty: any. Levels that redact none skip it.
-        near: an RE2 pattern like `trigger`, of which an occurrence holds a digit.
-        close: no character of a match is farther than `REACH` from a digit.
+        near: an RE2 pattern like `trigger`, of which an occurrence has no character farther than
+            `REACH` from a digit.
+        close: no character of a match is farther than that from a digit either.
         alone: the trigger has an automaton of its own: one of a thousand words would be copied for
             every combination of the others.
         told: (label, kind) pairs: without a word of the kind (see `surroundings`) on the page it
@@ -283,7 +284,6 @@ class _Asked(NamedTuple):
 
     always: tuple[int, ...]
     alone: tuple[tuple[int, Search], ...]
-    some: Search  # whether any of the other triggers occurs: in much prose none does
     anywhere: _Triggers
     near: _Triggers
     told: tuple[tuple[int, str], ...]  # parts that only a word of a kind, their trigger, can help
@@ -292,7 +292,7 @@ class _Asked(NamedTuple):
 class Scanner:
     """Compiled recognizers. Immutable but for what it has compiled; safe to share."""
 
-    __slots__ = ("_asked", "_close", "_compiled", "_digits", "_recognizers")
+    __slots__ = ("_asked", "_compiled", "_digits", "_recognizers")
 
     def __init__(self, recognizers: Sequence[Recognizer]) -> None:
         self._recognizers = tuple(recognizers)
@@ -308,7 +308,6 @@ class Scanner:
             for r in recognizers
         )
         self._digits = tuple(r.digits for r in recognizers)
-        self._close = tuple(r.close for r in recognizers)
         self._asked: dict[frozenset[str] | None, _Asked] = {}
 
     def scan(self, page: Page, labels: frozenset[str] | None = None) -> list[Mark]:
@@ -322,14 +321,10 @@ class Scanner:
         asked = self._asked.get(labels) or self._ask(labels)
         plain = page.plain
         size = len(plain)
-        every = near = Near(plain)
+        every, near = Near(plain), near_digits(plain)
         chosen = [*asked.always]
         chosen += [k for k, search in asked.alone if search(_ANYWHERE, plain, 0, size)[0][0] >= 0]
-        first = asked.some(_ANYWHERE, plain, 0, size)[0][0]
-        if first >= 0:
-            chosen += self._triggered(plain, max(first - 1, 0), asked)
-            if sum([self._close[k] for k in chosen]) >= _WORTH_PARTS:
-                near = near_digits(plain)
+        chosen += self._triggered(plain, near.plain, asked)
         if page.hints:
             hinted = [k for k, kind in asked.told if k not in chosen and page.hinted(kind)]
             chosen += hinted
@@ -341,12 +336,11 @@ class Scanner:
                 _scan(search, decide, page, near if close else every, again, marks)
         return marks
 
-    def _triggered(self, plain: bytes, first: int, asked: _Asked) -> Iterable[int]:
-        """Recognizers of which a trigger occurs; none does before `first`."""
-        rest = plain[first:] if first else plain
-        found = asked.anywhere.occurring(rest)
-        if b"0" in plain.translate(_AS_ZERO):
-            return {*found, *asked.near.occurring(rest)}
+    def _triggered(self, plain: bytes, near: bytes, asked: _Asked) -> Iterable[int]:
+        """Recognizers of which a trigger occurs."""
+        found = asked.anywhere.occurring(plain)
+        if near:
+            return {*found, *asked.near.occurring(near)}
         if b"/" in plain and b"s/n" in plain.lower():
             return found
         return [k for k in found if not self._digits[k]]
@@ -368,7 +362,6 @@ class Scanner:
             alone=tuple(
                 (k, compiled(_trigger(r).encode("latin-1"))) for k, r in wanted if r.alone
             ),
-            some=compiled("|".join([f"(?:{t})" for t, _ in (*anywhere, *near)]).encode("latin-1")),
             anywhere=_Triggers(anywhere),
             near=_Triggers(near),
             told=told,
@@ -411,7 +404,6 @@ def _kind_told(recognizer: Recognizer, labels: frozenset[str] | None) -> str | N
     return kinds.pop() if len(kinds) == 1 else None
 
 
-_WORTH_PARTS: Final = 3  # scans of the parts near digits that pay for finding these parts
 _POLICIES_KEPT: Final = 16
 
 

@@ -207,8 +207,8 @@ _STREET_WORD: Final = (
     r"|viale|piazza|corso|largo|travessa|pra\xe7a|ul|al|os)[ .]|\bc/)"
 )
 _HOUSE_NUMBER: Final = (
-    rf"[0-9][A-Za-z]? (?:[NSEW]\.? )?(?:(?:{_UPPER}{_LETTER}*|[0-9]{{1,3}}(?:st|nd|rd|th)) ){{1,4}}"
-    rf"{_SUFFIX}\b|(?:Apt\.|Suite|Apartment|Unit) #?[0-9]"
+    rf"[0-9][A-Za-z]? (?:[NSEW]\.? )?(?:{_UPPER}{_LETTER}*|[0-9]{{1,3}}(?:st|nd|rd|th)) "
+    rf"(?:{_UPPER}|[0-9]{{1,3}}(?:st|nd|rd|th) )|(?:Apt\.|Suite|Apartment|Unit) #?[0-9]"
     r"|[0-9](?: ?bis| ?ter| ?[A-D])?,? (?:[Rr]ue|RUE|av|[Bb]o|[Bb]d|bld|pl|[Cc]h|all|imp|quai|cours"
     rf"|route|sq|sen|pas)|(?:{_COMPOUND}|Stra\xdfe|Strasse|Str\.|Weg|Platz|Allee|Ring|Damm) [0-9]"
     r"|(?:[Bb]ox|Postfach|Apartado|Correos|[Pp]ostale|BP|Postbus|Postbox) [0-9]"

@@ -148,6 +148,28 @@ def test_a_private_key_without_its_end_is_still_covered() -> None:
     assert [(f.start, f.end) for f in found] == [(0, len(text))]
 
 
+@pytest.mark.parametrize(
+    ("text", "hints"),
+    [
+        ("She was born on 12/08/1959 in Leeds.", ()),
+        ("N\u00c9E LE 12 AO\u00dbT 1959", ()),
+        ("Geburtsjahr 1959; geboren 1959", ()),
+        ("12/08/1959", ("patient", "birth_date")),
+    ],
+)
+def test_a_date_of_birth_is_found_where_other_dates_stay(
+    text: str, hints: tuple[str, ...]
+) -> None:
+    found = PatternDetector().detect(text, level="medium", hints=hints)
+    assert {f.label for f in found} == {"DATE_OF_BIRTH"}
+
+
+def test_a_caller_is_no_street() -> None:
+    text = "257 with one caller, 466 from 8; my 2 calls, 12 Main Street"
+    found = PatternDetector().detect(text, level="high")
+    assert shown(text, found, "ADDRESS") == ["12 Main Street"]
+
+
 def test_hints_are_context() -> None:
     detector = PatternDetector()
     assert not detector.detect("219099999", level="low")

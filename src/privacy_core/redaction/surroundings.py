@@ -110,11 +110,15 @@ class Surroundings:
     __slots__ = ("_heard",)
 
     def __init__(self, before: Heard, lower: str, end: int, hints: tuple[str, ...] = ()) -> None:
-        more = [(k // 4, KINDS[word], word) for k, word in enumerate(reversed(hints)) if word in KINDS]
+        self._heard = before
+        if hints:
+            told = [(k // 4, w) for k, w in enumerate(reversed(hints)) if w in KINDS]
+            self._heard = [*before, *((away, KINDS[word], word) for away, word in told)]
         behind = _NEXT_WORD.match(lower, end)
         if behind is not None and behind[1] in KINDS:
-            more.append((2, KINDS[behind[1]], behind[1]))
-        self._heard = sorted([*before, *more], key=_away) if more else before
+            self._heard = [*self._heard, (2, KINDS[behind[1]], behind[1])]
+        if self._heard is not before:
+            self._heard.sort(key=_away)  # of equals the first stays the first
 
     def distance(self, kind: str) -> int:
         """Words between the candidate and the nearest word of `kind`; 99 if there is none."""

@@ -59,7 +59,7 @@ _EXTENSION: Final = re.compile(
     r",? ?(?:x|ext\.?|extension|extn\.?|Ext\.?|poste|anexo|Durchwahl|#) ?[0-9]{1,6}$"
 )
 _STRONG_BREAK: Final = re.compile(r" [/-] | / ?|/ |  +|(?<=\d)\. |(?<=\d{5}) (?=\d{7})")
-_RUN: Final = re.compile(r"[0-9]+")
+_DIGITS: Final = (6, 22)  # of a candidate, at least and at most
 # nothing that is written as a date, an address of the network, a version or a range of years
 _NOT_A_PHONE: Final = re.compile(
     r"\d{1,2}[/.-]\d{1,2}[/.-](?:\d{2}|\d{4})|\d{4}[/.-]\d{1,2}[/.-]\d{1,2}(?: \d{1,2})?"
@@ -97,11 +97,15 @@ def _decide_phone(page: Page, start: int, end: int) -> Iterator[Mark]:
                 yield mark
 
 
-def _parts(text: str, start: int, end: int) -> Iterator[tuple[int, int, str]]:
+def _parts(text: str, start: int, end: int) -> list[tuple[int, int, str]]:
     """The candidate cut at ` / `, ` - ` and double blanks, without loose brackets; its digits."""
+    part = text[start:end]
+    if part[-1].isdigit() and "(" not in part and ")" not in part and not _may_break(part):
+        digits = digits_of(part)
+        return [(start, end, digits)] if len(digits) <= _DIGITS[1] else []
+    parts = []
+    cuts = [m.span() for m in _STRONG_BREAK.finditer(text, start, end)]
     at = start
-    breaks = _STRONG_BREAK.finditer(text, start, end) if _may_break(text[start:end]) else ()
-    cuts = [m.span() for m in breaks]
     for left, right in [*cuts, (end, end)]:
         first, last = at, left
         at = right
@@ -113,8 +117,9 @@ def _parts(text: str, start: int, end: int) -> Iterator[tuple[int, int, str]]:
         while last > first and not text[last - 1].isdigit():
             last -= 1
         digits = digits_of(text[first:last])
-        if 6 <= len(digits) <= 22:
-            yield first, last, digits
+        if _DIGITS[0] <= len(digits) <= _DIGITS[1]:
+            parts.append((first, last, digits))
+    return parts
 
 
 def _may_break(part: str) -> bool:

@@ -154,7 +154,7 @@ def fold(text: str) -> Folded:
 
 
 def _holds_escape(text: str) -> bool:
-    """Whether an escape is anywhere: its first signs are found by memory search, five times as fast."""
+    """Whether an escape is anywhere; its first sign is looked for first, that is faster."""
     for sign in "&%\\":
         at = text.find(sign)
         while at >= 0:

@@ -1,12 +1,14 @@
-"""One pass that says which patterns occur, then a linear scan for each that does.
+"""Which patterns occur, told by their triggers; then a linear scan for each that may.
 
 Every pattern is RE2's: no backtracking, so time is linear in the text whatever the text is. They
 have no capture groups (a pure automaton finds the span) and no unbounded repetition except at their
 end, so that a search that fails has read little beyond where it started. What a pattern finds is
 only a candidate: the recognizer's `decide` looks at its surroundings, checks, and may refuse.
 
-Most of what is looked for holds a digit, and most prose holds few. So what needs a digit is first
-looked for near digits only, in a copy of the text that leaves out the rest.
+Most of what is looked for holds a digit, and most prose holds few. So triggers of such patterns are
+looked for near digits only, in a copy of the text that leaves out the rest; and so are the patterns
+themselves where they need no more. What only a word can help (a date, where only dates of birth are
+redacted) is looked for where such a word stands.
 """
 
 from __future__ import annotations
@@ -14,18 +16,29 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import re2  # type: ignore[import-untyped]  # the binding has no types
-from ahocorasick_rs import BytesAhoCorasick, Implementation, MatchKind
+from ahocorasick_rs import BytesAhoCorasick
 
+from privacy_core.redaction.automata import (
+    ANYWHERE,
+    LOWER,
+    Search,
+    Triggers,
+    any_word,
+    automaton,
+    compiled,
+    word_search,
+)
 from privacy_core.redaction.normalization import Folded
-from privacy_core.redaction.surroundings import Heard, Surroundings, heard_before, hint_words, words_of
-
-_MEMORY_BYTES: Final = 1 << 24  # automaton cache; states are made when text asks for them
-_LOWER: Final = bytes(range(256)).decode("latin-1").lower().encode("latin-1")
-_ANYWHERE: Final = re2._re2.RE2.Anchor.UNANCHORED
+from privacy_core.redaction.surroundings import (
+    Heard,
+    Surroundings,
+    heard_before,
+    hint_words,
+    words_of,
+)
 
 
 class Mark(NamedTuple):
@@ -65,14 +78,14 @@ class Page:
     def lower(self) -> str:
         """The folded text in lower case; positions are the same."""
         if self._lower is None:
-            self._lower = self.plain.translate(_LOWER).decode("latin-1")
+            self._lower = self.plain.translate(LOWER).decode("latin-1")
         return self._lower
 
     def mentions(self, kind: str) -> bool:
         """Whether a word of `kind` stands anywhere, or right beside a sign: no is certain."""
         known = self._mentioned.get(kind)
         if known is None:
-            found = _any_word_search(kind)(_ANYWHERE, self.plain, 0, len(self.plain))[0][0] >= 0
+            found = word_search(kind)(ANYWHERE, self.plain, 0, len(self.plain))[0][0] >= 0
             known = self._mentioned[kind] = found or self.hinted(kind)
         return known
 
@@ -133,107 +146,13 @@ class Recognizer:
 
 REACH: Final = 48
 
-Search = Callable[[Any, bytes, int, int], Sequence[tuple[int, int]]]
-"""Leftmost match in a part of a text, as the first pair; (-1, -1): none."""
-
-
-def compiled(pattern: bytes) -> Search:
-    """The search for a pattern over Latin-1 bytes.
-
-    It is the binding's innermost call: `re2.finditer` around it costs a match object and a
-    generator for each match, three times what the search of a kilobyte does.
-    """
-    search: Search = re2.compile(pattern, _options())._regexp.Match
-    return search
-
-
-def _options() -> re2.Options:
-    options = re2.Options()
-    options.encoding = re2.Options.Encoding.LATIN1
-    options.max_mem = _MEMORY_BYTES
-    options.never_capture = True
-    options.log_errors = False
-    return options
-
-
-def in_any_case(word: str) -> str:
-    """A lower-case word as a pattern that (?i) makes blind to case.
-
-    RE2 knows no case of accented letters in Latin-1 text.
-    """
-    return "".join(
-        f"[{chr(ord(char) - 32)}{char}]" if "\xe0" <= char <= "\xfe" else char
-        for char in re2.escape(word.encode("latin-1")).decode("latin-1")
-    )
-
-
-@lru_cache(maxsize=64)
-def _any_word(kind: str) -> str:
-    """A pattern for any word of a kind, whole and in any case."""
-    words = sorted(words_of(kind))
-    letters = "|".join([in_any_case(word) for word in words if word.isalpha()])
-    others = [in_any_case(word) for word in words if not word.isalpha()]
-    end = r"[^A-Za-z\xc0-\xff]"
-    return "(?i)" + "|".join([rf"(?:^|{end})(?:{letters})(?:{end}|$)", *others])
-
-
-@lru_cache(maxsize=64)
-def _any_word_search(kind: str) -> Search:
-    return compiled(_any_word(kind).encode("latin-1"))
-
-
-# A number that is written in any grouping we know has five
-# digits in a row, or two and two beside a sign, or digits around letters; see the tests.
+# A number that is written in any grouping we know has five digits in a row, or two and two beside
+# a sign, or digits around letters; see the tests.
 LONG_NUMBER: Final = (
     r"[0-9]{5}|[0-9]{2}[ .()/-]{1,3}[0-9]{2}|[0-9] [0-9] [0-9]|[0-9]{2}[A-Za-z]{1,2}[0-9]{2}"
     r"|[0-9]{4}[A-Za-z]|[0-9][A-Za-z]{2}[0-9]|[0-9]{2} ?\([0-9]|[0-9]-[0-9]{2}-[0-9]"
     r"|[0-9]-[A-Za-z]{1,2}[0-9]"
 )
-
-
-def _words(words: Sequence[str]) -> BytesAhoCorasick:
-    """An automaton of all words, the longest at each place; made at once, unlike RE2's."""
-    return BytesAhoCorasick(
-        [word.encode("latin-1") for word in words],
-        matchkind=MatchKind.LeftmostLongest,
-        implementation=Implementation.DFA,
-    )
-
-
-class _Triggers:
-    """The triggers of recognizers that a level asks, in one pass.
-
-    A set of patterns remembers which of them occurred, so its automaton has up to 2^k copies of
-    itself for k patterns; few of these combinations occur in texts.
-    """
-
-    __slots__ = ("_every", "_last", "_match", "_members")
-
-    def __init__(self, members: Iterable[tuple[str, int]]) -> None:
-        by_pattern: dict[str, list[int]] = {}
-        for trigger, index in members:
-            by_pattern.setdefault(trigger, []).append(index)
-        self._members = (*(tuple(indices) for indices in by_pattern.values()), ())
-        self._every = tuple(index for indices in self._members for index in indices)
-        self._last = len(by_pattern)
-        triggers = re2._re2.Set(_ANYWHERE, _options())
-        for trigger in by_pattern:
-            triggers.Add(trigger.encode("latin-1"))
-        triggers.Add(b"")  # occurs in every text: its absence is a pass that gave up
-        triggers.Compile()
-        self._match = triggers.Match
-
-    def occurring(self, plain: bytes) -> Iterable[int]:
-        """Indices of the recognizers whose trigger occurs; all of them if the pass gave up."""
-        if not self._last:
-            return ()
-        found = self._match(plain)  # in no order
-        if len(found) == 1:
-            return () if found[0] == self._last else self._every
-        if self._last not in found:
-            return self._every
-        members = self._members
-        return [index for k in found for index in members[k]]
 
 
 _AS_ZERO: Final = bytes.maketrans(b"123456789", b"000000000")
@@ -284,8 +203,8 @@ class _Asked(NamedTuple):
 
     always: tuple[int, ...]
     alone: tuple[tuple[int, Search], ...]
-    anywhere: _Triggers
-    near: _Triggers
+    anywhere: Triggers
+    near: Triggers
     told: tuple[tuple[int, str], ...]  # parts that only a word of a kind, their trigger, can help
 
 
@@ -298,7 +217,7 @@ class Scanner:
         self._recognizers = tuple(recognizers)
         self._compiled = tuple(
             (
-                _words(r.pattern)
+                automaton(r.pattern)
                 if isinstance(r.pattern, tuple)
                 else compiled(r.pattern.encode("latin-1")),
                 r.decide,
@@ -323,7 +242,7 @@ class Scanner:
         size = len(plain)
         every, near = Near(plain), near_digits(plain)
         chosen = [*asked.always]
-        chosen += [k for k, search in asked.alone if search(_ANYWHERE, plain, 0, size)[0][0] >= 0]
+        chosen += [k for k, search in asked.alone if search(ANYWHERE, plain, 0, size)[0][0] >= 0]
         chosen += self._triggered(plain, near.plain, asked)
         if page.hints:
             hinted = [k for k, kind in asked.told if k not in chosen and page.hinted(kind)]
@@ -353,17 +272,15 @@ class Scanner:
             if labels is None or not r.finds or not labels.isdisjoint(r.finds)
         ]
         told = tuple((k, kind) for k, r in wanted if (kind := _kind_told(r, labels)) is not None)
-        words = [(_any_word(kind), k) for k, kind in told]
+        words = [(any_word(kind), k) for k, kind in told]
         rest = [(k, r) for k, r in wanted if k not in dict(told) and not r.alone]
         anywhere = [*words, *((_trigger(r), k) for k, r in rest if r.trigger)]
         near = [(r.near, k) for k, r in rest if r.near]
         asked = _Asked(
             always=tuple(k for k, r in rest if not r.trigger and not r.near),
-            alone=tuple(
-                (k, compiled(_trigger(r).encode("latin-1"))) for k, r in wanted if r.alone
-            ),
-            anywhere=_Triggers(anywhere),
-            near=_Triggers(near),
+            alone=tuple((k, compiled(_trigger(r).encode("latin-1"))) for k, r in wanted if r.alone),
+            anywhere=Triggers(anywhere),
+            near=Triggers(near),
             told=told,
         )
         if len(self._asked) < _POLICIES_KEPT:
@@ -379,7 +296,7 @@ def _scan(
     size = len(plain)
     at = 0
     while at < size:
-        start, end = search(_ANYWHERE, plain, at, size)[0]
+        start, end = search(ANYWHERE, plain, at, size)[0]
         if start < 0:
             return
         shift = shifts[bisect_right(starts, start) - 1]
@@ -410,6 +327,6 @@ _POLICIES_KEPT: Final = 16
 def _scan_words(words: BytesAhoCorasick, decide: Decide, page: Page, marks: list[Mark]) -> None:
     """Ask about every word where a word may begin."""
     text = page.text
-    for _, start, end in words.find_matches_as_indexes(page.plain.translate(_LOWER)):
+    for _, start, end in words.find_matches_as_indexes(page.plain.translate(LOWER)):
         if not start or not text[start - 1].isalnum():
             marks.extend(decide(page, start, end))

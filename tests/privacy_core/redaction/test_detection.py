@@ -157,9 +157,7 @@ def test_a_private_key_without_its_end_is_still_covered() -> None:
         ("12/08/1959", ("patient", "birth_date")),
     ],
 )
-def test_a_date_of_birth_is_found_where_other_dates_stay(
-    text: str, hints: tuple[str, ...]
-) -> None:
+def test_a_date_of_birth_is_found_where_other_dates_stay(text: str, hints: tuple[str, ...]) -> None:
     found = PatternDetector().detect(text, level="medium", hints=hints)
     assert {f.label for f in found} == {"DATE_OF_BIRTH"}
 

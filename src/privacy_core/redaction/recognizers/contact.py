@@ -142,9 +142,9 @@ def _judge_phone(text: str, digits: str, start: int, end: int, page: Page) -> Ma
     plus = body[0] == "+" or body[:2] == "(+"
     zeros = body.startswith("00") and len(digits) >= 10
     grouped = not plus and _GROUPED.fullmatch(body) is not None
-    if not plus and not zeros:
-        if not (grouped or page.mentions("phone")) or _is_no_phone(body):
-            return None
+    bare = not plus and not zeros
+    if bare and (not (grouped or page.mentions("phone")) or _is_no_phone(body)):
+        return None
     around = page.around(start, end)
     said = around.speaks_for(
         "phone", ("reference", "card", "us_ssn", "iban", "version", "date", "zip")
@@ -189,7 +189,9 @@ def _national(body: str, digits: str, start: int, end: int, *, extended: bool) -
     if _NANP.fullmatch(body):
         tens = digits[-10:]
         rule = (
-            "phone.nanp" if extended or is_assigned(1, tens) or tens[3:6] == "555" else "phone.nanp_form"
+            "phone.nanp"
+            if extended or is_assigned(1, tens) or tens[3:6] == "555"
+            else "phone.nanp_form"
         )
         return Mark(start, end, "PHONE", rule, ("grouping: North America",))
     for shape, regions in _NATIONAL:

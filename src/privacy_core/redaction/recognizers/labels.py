@@ -14,8 +14,9 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+from privacy_core.redaction.automata import in_any_case
 from privacy_core.redaction.normalization import fold
-from privacy_core.redaction.scanning import Mark, Page, Recognizer, in_any_case
+from privacy_core.redaction.scanning import Mark, Page, Recognizer
 
 # type | labels, separated by `;`, in lower case; a blank stands for a blank, `-`, `_` or nothing
 _TABLE: Final = """
@@ -326,7 +327,5 @@ def _announced() -> str:
 RECOGNIZERS: Final = (
     Recognizer("number_list", (b"nos. ", b"Nos. "), _LIST, _decide_list, digits=True),
     Recognizer("label", _announced(), _spellings(), _decide, alone=True),
-    Recognizer(
-        "court_file", (), _FILE, _decide_file, digits=True, near=_SLASHED, close=True
-    ),
+    Recognizer("court_file", (), _FILE, _decide_file, digits=True, near=_SLASHED, close=True),
 )

@@ -244,7 +244,5 @@ RECOGNIZERS: Final = (
         digits=True,
     ),
     Recognizer("postal", (), _POSTAL, _decide_postal, digits=True, near=_POSTAL_HINT),
-    Recognizer(
-        "coordinates", (), _POINT, _decide_point, digits=True, near=_POINT_HINT, close=True
-    ),
+    Recognizer("coordinates", (), _POINT, _decide_point, digits=True, near=_POINT_HINT, close=True),
 )

@@ -26,6 +26,10 @@ _COMPOUND: Final = (
     r"(?:stra\xdfe|strasse|str\.?|weg|platz|allee|gasse|ring|damm|ufer|steig|chaussee|straat|laan|gracht|plein|kade|dreef|singel"
     r"|gatan|v\xe4gen|gata|veien|vegen|vej|gade|all\xe9|katu|tie|kuja|utca|ulica)"
 )
+_STREET: Final = (
+    r"(?:\b(?:Calle|calle|CALLE|Avda|Avda\.|Avenida|avenida|Av|Av\.|Avd\.|Plaza|Plza\.?|Pza\.?|Pl\.|Paseo|P\xba\.?|Camino|Carretera|Ctra\.?|Ronda|Traves\xeda|Carrer|R\xfaa|Rua|Urb\.?|Pol\xedgono"
+    r"|Glorieta|Pasaje|Cuesta|Bulevar|Gran V\xeda|GRAN V\xcdA|Via|Viale|Piazza|Corso|Largo|Travessa|Pra\xe7a|ul\.|al\.|os\.)|\b[Cc]/)"
+)
 _ADDRESS: Final = "|".join(
     (
         # 221B Baker Street, Apt 4
@@ -37,8 +41,7 @@ _ADDRESS: Final = "|".join(
         rf"\b[0-9]{{1,4}}(?: ?bis| ?ter| ?[A-D])?,? (?:rue|Rue|RUE|avenue|av\.|boulevard|Boulevard|bd|Bd|bld|place|chemin|Chemin|all\xe9e|all\xe9es|impasse|quai|cours|route|square|sentier|passage)"
         rf"(?: {_LOW}){{0,2}}(?: ?{_CAP}| [0-9]{{1,2}}){{1,4}}",
         # Calle de la Vega, 9, 3 D
-        rf"(?:\b(?:Calle|calle|CALLE|Avda|Avenida|avenida|Av|Plaza|Plza|Pza|Paseo|P\xba|Camino|Carretera|Ctra|Ronda|Traves\xeda|Carrer|R\xfaa|Rua|Urb|Pol\xedgono"
-        rf"|Glorieta|Pasaje|Cuesta|Bulevar|Gran V\xeda|GRAN V\xcdA|Via|Viale|Piazza|Corso|Largo|Travessa|Pra\xe7a)[ .]|\b(?:Avd|Pl|ul|al|os)\.|\b[Cc]/) ?(?:{_LOW} ?){{0,3}}"
+        rf"{_STREET} ?(?:{_LOW} ?){{0,3}}"
         rf"(?:[A-Za-z\xc0-\xff.'-]{{1,24}} ?){{1,6}},? ?(?:(?:n\xba|n\xb0|no|num\.?|N\xba|n\.|km\.?) ?)?(?:[0-9]{{1,5}}[A-Za-z\xaa\xba]?(?:[-/][0-9]{{1,4}}[\xaa\xba]?){{0,3}}|s/n|S/N)"
         rf"(?:(?:,|, | - |-| )(?:[0-9]{{1,2}}(?:\xba|\xaa|o\b|a\b)? ?-?(?:[A-Z]\b|[0-9]\b|[Dd]er\b|[Ii]z[qd]?a?\b|[Dd]cha\b)?|[Bb]ajo(?:[ ,]{{0,2}}[A-Z])?|piso [0-9]{{1,2}}|[A-H]\b)){{0,3}}",
         # 5049 Harjukuja 54 Suite 12, Oulu, FI 90100
@@ -200,11 +203,10 @@ def _decide_point(page: Page, start: int, end: int) -> Iterator[Mark]:
         yield Mark(start, end, "COORDINATES", "coordinates.pair", around.evidence("geo"))
 
 
-# what no address is without: a word of streets, far from the number maybe, or one of these
-_STREET_WORD: Final = (
-    r"(?i:\b(?:calle|av|avda?|avenida|pl|plaza|plza|pza|p\xba|paseo|camino|carretera|ctra|ronda"
-    r"|traves\xeda|carrer|r\xfaa|rua|urb|pol\xedgono|glorieta|pasaje|cuesta|bulevar|gran v\xeda|via"
-    r"|viale|piazza|corso|largo|travessa|pra\xe7a|ul|al|os)[ .]|\bc/)"
+# what no address is without: a word of streets and its number, or one of these near it
+_STREET_AND_NUMBER: Final = (
+    rf"{_STREET}[A-Za-z\xaa\xba\xc0-\xff.' -]*,? ?(?:(?:n\xba|n\xb0|no|num\.?|N\xba|n\.|km\.?) ?)?"
+    r"(?:[0-9]|[sS]/[nN])"
 )
 _HOUSE_NUMBER: Final = (
     rf"[0-9][A-Za-z]? (?:[NSEW]\.? )?(?:{_UPPER}{_LETTER}*|[0-9]{{1,3}}(?:st|nd|rd|th)) "
@@ -229,7 +231,7 @@ _POINT_HINT: Final = (
 RECOGNIZERS: Final = (
     Recognizer(
         "address",
-        _STREET_WORD,
+        _STREET_AND_NUMBER,
         _ADDRESS,
         _decide_address,
         digits=True,

@@ -82,7 +82,7 @@ class Page:
         return self._lower
 
     def mentions(self, kind: str) -> bool:
-        """Whether a word of `kind` stands anywhere, or right beside a sign: no is certain."""
+        """Whether a word of `kind` may stand on the page: no is certain, yes nearly so."""
         known = self._mentioned.get(kind)
         if known is None:
             found = word_search(kind)(ANYWHERE, self.plain, 0, len(self.plain))[0][0] >= 0

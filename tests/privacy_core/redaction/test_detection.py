@@ -162,6 +162,12 @@ def test_a_date_of_birth_is_found_where_other_dates_stay(text: str, hints: tuple
     assert {f.label for f in found} == {"DATE_OF_BIRTH"}
 
 
+def test_a_part_of_a_month_is_found_in_a_text_without_a_digit() -> None:
+    text = "In early August she moved, at the end of March he did."
+    found = PatternDetector().detect(text, level="high")
+    assert shown(text, found, "DATE") == ["early August", "the end of March"]
+
+
 def test_an_address_needs_no_other_number_in_the_text() -> None:
     text = "Write to Avinguda Diagonal, 7 today"
     found = PatternDetector().detect(text, level="medium")

@@ -312,7 +312,6 @@ RECOGNIZERS: Final = (
         rf"(?i)(?:early|late|mid|of)[- ]{_ANY_MONTH}\b",
         _WORDS,
         _decide_words,
-        digits=True,
         near=_BESIDE_MONTH,
         finds=_DATES,
         told=_BIRTHS,

@@ -19,6 +19,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from operator import attrgetter
 from typing import Final
 
 from privacy_core.redaction.findings import Finding
@@ -38,7 +39,14 @@ def resolve_overlaps(
         strength: 3 validated, 2 labelled or in context, 1 form alone, 0 weaker still.
         text: where given, remainders of losers that hold a digit are kept.
     """
-    ordered = sorted(findings, key=lambda f: f.start)
+    ordered = sorted(findings, key=attrgetter("start"))
+    end = 0
+    for finding in ordered:
+        if finding.start < end:
+            break
+        end = finding.end
+    else:
+        return tuple(ordered)  # none touches another: so in most texts
     settled: list[Finding] = []
     group: list[Finding] = []
     end = 0

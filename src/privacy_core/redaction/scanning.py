@@ -1,12 +1,14 @@
-"""One pass that says which patterns occur, then a linear scan for each that does.
+"""Which patterns occur, told by their triggers; then a linear scan for each that may.
 
 Every pattern is RE2's: no backtracking, so time is linear in the text whatever the text is. They
 have no capture groups (a pure automaton finds the span) and no unbounded repetition except at their
 end, so that a search that fails has read little beyond where it started. What a pattern finds is
 only a candidate: the recognizer's `decide` looks at its surroundings, checks, and may refuse.
 
-Most of what is looked for holds a digit, and most prose holds few. So what needs a digit is first
-looked for near digits only, in a copy of the text that leaves out the rest.
+Most of what is looked for holds a digit, and most prose holds few. So triggers of such patterns are
+looked for near digits only, in a copy of the text that leaves out the rest; and so are the patterns
+themselves where they need no more. What only a word can help (a date, where only dates of birth are
+redacted) is looked for where such a word stands.
 """
 
 from __future__ import annotations
@@ -14,17 +16,29 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import re2  # type: ignore[import-untyped]  # the binding has no types
-from ahocorasick_rs import BytesAhoCorasick, Implementation, MatchKind
+from ahocorasick_rs import BytesAhoCorasick
 
+from privacy_core.redaction.automata import (
+    ANYWHERE,
+    LOWER,
+    Search,
+    Triggers,
+    any_word,
+    automaton,
+    compiled,
+    word_search,
+)
 from privacy_core.redaction.normalization import Folded
-from privacy_core.redaction.surroundings import Surroundings, hint_words, words_of
-
-_MEMORY_BYTES: Final = 1 << 24  # automaton cache; states are made when text asks for them
-_ANYWHERE: Final = re2._re2.RE2.Anchor.UNANCHORED
+from privacy_core.redaction.surroundings import (
+    Heard,
+    Surroundings,
+    heard_before,
+    hint_words,
+    words_of,
+)
 
 
 class Mark(NamedTuple):
@@ -46,7 +60,7 @@ class Page:
         hints: words that stand beside the text.
     """
 
-    __slots__ = ("_around", "_lower", "_mentioned", "hints", "plain", "text")
+    __slots__ = ("_around", "_before", "_lower", "_mentioned", "hints", "plain", "text")
 
     def __init__(self, folded: Folded, hints: Sequence[str] = ()) -> None:
         self.plain = folded.plain
@@ -54,6 +68,7 @@ class Page:
         self.hints = hint_words(hints) if hints else ()
         self._lower: str | None = None
         self._mentioned: dict[str, bool] = {}
+        self._before: dict[int, Heard] = {}
         self._around: dict[tuple[int, int], Surroundings] = {}
 
     def __repr__(self) -> str:
@@ -63,28 +78,32 @@ class Page:
     def lower(self) -> str:
         """The folded text in lower case; positions are the same."""
         if self._lower is None:
-            self._lower = self.plain.translate(_LOWER).decode("latin-1")
+            self._lower = self.plain.translate(LOWER).decode("latin-1")
         return self._lower
 
     def mentions(self, kind: str) -> bool:
-        """Whether a word of `kind` may stand anywhere: no is certain, yes is not."""
+        """Whether a word of `kind` may stand on the page: no is certain, yes nearly so."""
         known = self._mentioned.get(kind)
         if known is None:
-            lower = self.plain.translate(_LOWER)
-            found = _any_word(kind)(_ANYWHERE, lower, 0, len(lower))[0][0] >= 0
-            known = found or not words_of(kind).isdisjoint(self.hints)
-            self._mentioned[kind] = known
+            found = word_search(kind)(ANYWHERE, self.plain, 0, len(self.plain))[0][0] >= 0
+            known = self._mentioned[kind] = found or self.hinted(kind)
         return known
+
+    def hinted(self, kind: str) -> bool:
+        """Whether a word of `kind` is among the hints."""
+        return bool(self.hints) and not words_of(kind).isdisjoint(self.hints)
 
     def around(self, start: int, end: int) -> Surroundings:
         """The words around a span; several recognizers ask about the same one."""
         known = self._around.get((start, end))
         if known is None:
-            known = self._around[start, end] = Surroundings(self.lower, start, end, self.hints)
+            before = self._before.get(start)
+            if before is None:
+                before = self._before[start] = heard_before(self.lower, start)
+            known = self._around[start, end] = Surroundings(before, self.lower, end, self.hints)
         return known
 
 
-_LOWER: Final = bytes(range(256)).decode("latin-1").lower().encode("latin-1")
 Decide = Callable[[Page, int, int], Iterable[Mark]]
 
 
@@ -106,6 +125,10 @@ class Recognizer:
         near: an RE2 pattern like `trigger`, of which an occurrence has no character farther than
             `REACH` from a digit.
         close: no character of a match is farther than that from a digit either.
+        alone: the trigger has an automaton of its own: one of a thousand words would be copied for
+            every combination of the others.
+        told: (label, kind) pairs: without a word of the kind (see `surroundings`) on the page it
+            finds none of the label. Where it is asked for such labels only, the words come first.
     """
 
     name: str
@@ -117,93 +140,19 @@ class Recognizer:
     finds: tuple[str, ...] = ()
     near: str = ""
     close: bool = False
+    alone: bool = False
+    told: tuple[tuple[str, str], ...] = ()
 
 
 REACH: Final = 48
 
-Search = Callable[[Any, bytes, int, int], Sequence[tuple[int, int]]]
-"""Leftmost match in a part of a text, as the first pair; (-1, -1): none."""
-
-
-def compiled(pattern: bytes) -> Search:
-    """The search for a pattern over Latin-1 bytes.
-
-    It is the binding's innermost call: `re2.finditer` around it costs a match object and a
-    generator for each match, three times what the search of a kilobyte does.
-    """
-    search: Search = re2.compile(pattern, _options())._regexp.Match
-    return search
-
-
-def _options() -> re2.Options:
-    options = re2.Options()
-    options.encoding = re2.Options.Encoding.LATIN1
-    options.max_mem = _MEMORY_BYTES
-    options.never_capture = True
-    options.log_errors = False
-    return options
-
-
-@lru_cache(maxsize=64)
-def _any_word(kind: str) -> Search:
-    """The search for any word of a kind in lower case."""
-    words = [re2.escape(word.encode("latin-1")) for word in sorted(words_of(kind))]
-    return compiled(b"|".join(words))
-
-
-# Triggers that several recognizers share. A number that is written in any grouping we know has five
-# digits in a row, or two and two beside a sign, or digits around letters; see the tests.
+# A number that is written in any grouping we know has five digits in a row, or two and two beside
+# a sign, or digits around letters; see the tests.
 LONG_NUMBER: Final = (
     r"[0-9]{5}|[0-9]{2}[ .()/-]{1,3}[0-9]{2}|[0-9] [0-9] [0-9]|[0-9]{2}[A-Za-z]{1,2}[0-9]{2}"
     r"|[0-9]{4}[A-Za-z]|[0-9][A-Za-z]{2}[0-9]|[0-9]{2} ?\([0-9]|[0-9]-[0-9]{2}-[0-9]"
     r"|[0-9]-[A-Za-z]{1,2}[0-9]"
 )
-JOINED_DIGITS: Final = r"[0-9] ?[-/.] ?[0-9]|[0-9]\xfe[0-9]|\xb0|(?:19|20)[0-9]{6}"
-
-
-def _words(words: Sequence[str]) -> BytesAhoCorasick:
-    """An automaton of all words, the longest at each place; made at once, unlike RE2's."""
-    return BytesAhoCorasick(
-        [word.encode("latin-1") for word in words],
-        matchkind=MatchKind.LeftmostLongest,
-        implementation=Implementation.DFA,
-    )
-
-
-class _Triggers:
-    """The triggers of recognizers that a level asks, in one pass.
-
-    A set of patterns remembers which of them occurred, so its automaton has up to 2^k copies of
-    itself for k patterns; few of these combinations occur in texts.
-    """
-
-    __slots__ = ("_every", "_last", "_match", "_members")
-
-    def __init__(self, members: Iterable[tuple[str, int]]) -> None:
-        by_pattern: dict[str, list[int]] = {}
-        for trigger, index in members:
-            by_pattern.setdefault(trigger, []).append(index)
-        self._members = (*(tuple(indices) for indices in by_pattern.values()), ())
-        self._every = tuple(index for indices in self._members for index in indices)
-        self._last = len(by_pattern)
-        triggers = re2._re2.Set(_ANYWHERE, _options())
-        for trigger in by_pattern:
-            triggers.Add(trigger.encode("latin-1"))
-        triggers.Add(b"")  # occurs in every text: its absence is a pass that gave up
-        triggers.Compile()
-        self._match = triggers.Match
-
-    def occurring(self, plain: bytes) -> Iterable[int]:
-        """Indices of the recognizers whose trigger occurs; all of them if the pass gave up."""
-        if not self._last:
-            return ()
-        found = self._match(plain)  # in no order
-        if len(found) == 1:
-            return () if found[0] == self._last else self._every
-        if self._last not in found:
-            return self._every
-        members = self._members
-        return [index for k in found for index in members[k]]
 
 
 _AS_ZERO: Final = bytes.maketrans(b"123456789", b"000000000")
@@ -253,8 +202,10 @@ class _Asked(NamedTuple):
     """What a level asks: of the parts of a scanner those that can find one of its labels."""
 
     always: tuple[int, ...]
-    anywhere: _Triggers
-    near: _Triggers
+    alone: tuple[tuple[int, Search], ...]
+    anywhere: Triggers
+    near: Triggers
+    told: tuple[tuple[int, str], ...]  # parts that only a word of a kind, their trigger, can help
 
 
 class Scanner:
@@ -266,7 +217,7 @@ class Scanner:
         self._recognizers = tuple(recognizers)
         self._compiled = tuple(
             (
-                _words(r.pattern)
+                automaton(r.pattern)
                 if isinstance(r.pattern, tuple)
                 else compiled(r.pattern.encode("latin-1")),
                 r.decide,
@@ -286,9 +237,17 @@ class Scanner:
             labels: recognizers that find none of these are left out; None: all take part.
         """
         marks: list[Mark] = []
-        near = near_digits(page.plain)
-        every = Near(page.plain)
-        for index in self._candidates(page.plain, near.plain, labels):
+        asked = self._asked.get(labels) or self._ask(labels)
+        plain = page.plain
+        size = len(plain)
+        every, near = Near(plain), near_digits(plain)
+        chosen = [*asked.always]
+        chosen += [k for k, search in asked.alone if search(ANYWHERE, plain, 0, size)[0][0] >= 0]
+        chosen += self._triggered(plain, near.plain, asked)
+        if page.hints:
+            hinted = [k for k, kind in asked.told if k not in chosen and page.hinted(kind)]
+            chosen += hinted
+        for index in chosen:
             search, decide, again, close = self._compiled[index]
             if isinstance(search, BytesAhoCorasick):
                 _scan_words(search, decide, page, marks)
@@ -296,17 +255,14 @@ class Scanner:
                 _scan(search, decide, page, near if close else every, again, marks)
         return marks
 
-    def _candidates(self, plain: bytes, near: bytes, labels: frozenset[str] | None) -> list[int]:
-        """Recognizers that may find something here."""
-        asked = self._asked.get(labels)
-        if asked is None:
-            asked = self._ask(labels)
-        chosen = [*asked.always, *asked.anywhere.occurring(plain)]
+    def _triggered(self, plain: bytes, near: bytes, asked: _Asked) -> Iterable[int]:
+        """Recognizers of which a trigger occurs."""
+        found = asked.anywhere.occurring(plain)
         if near:
-            chosen += [k for k in asked.near.occurring(near) if k not in chosen]
-        elif not (b"/" in plain and b"s/n" in plain.lower()):
-            return [k for k in chosen if not self._digits[k]]
-        return chosen
+            return {*found, *asked.near.occurring(near)}
+        if b"/" in plain and b"s/n" in plain.lower():
+            return found
+        return [k for k in found if not self._digits[k]]
 
     def _ask(self, labels: frozenset[str] | None) -> _Asked:
         """What texts are asked for these labels, compiled."""
@@ -315,10 +271,17 @@ class Scanner:
             for index, r in enumerate(self._recognizers)
             if labels is None or not r.finds or not labels.isdisjoint(r.finds)
         ]
+        told = tuple((k, kind) for k, r in wanted if (kind := _kind_told(r, labels)) is not None)
+        words = [(any_word(kind), k) for k, kind in told]
+        rest = [(k, r) for k, r in wanted if k not in dict(told) and not r.alone]
+        anywhere = [*words, *((_trigger(r), k) for k, r in rest if r.trigger)]
+        near = [(r.near, k) for k, r in rest if r.near]
         asked = _Asked(
-            always=tuple(k for k, r in wanted if not r.trigger and not r.near),
-            anywhere=_Triggers((_trigger(r), k) for k, r in wanted if r.trigger),
-            near=_Triggers((r.near, k) for k, r in wanted if r.near),
+            always=tuple(k for k, r in rest if not r.trigger and not r.near),
+            alone=tuple((k, compiled(_trigger(r).encode("latin-1"))) for k, r in wanted if r.alone),
+            anywhere=Triggers(anywhere),
+            near=Triggers(near),
+            told=told,
         )
         if len(self._asked) < _POLICIES_KEPT:
             self._asked[labels] = asked
@@ -333,7 +296,7 @@ def _scan(
     size = len(plain)
     at = 0
     while at < size:
-        start, end = search(_ANYWHERE, plain, at, size)[0]
+        start, end = search(ANYWHERE, plain, at, size)[0]
         if start < 0:
             return
         shift = shifts[bisect_right(starts, start) - 1]
@@ -349,12 +312,21 @@ def _trigger(recognizer: Recognizer) -> str:
     return "|".join(re2.escape(word).decode("latin-1") for word in recognizer.trigger)
 
 
+def _kind_told(recognizer: Recognizer, labels: frozenset[str] | None) -> str | None:
+    """The kind of words without which a recognizer finds none of `labels`."""
+    if labels is None or not recognizer.finds:
+        return None
+    told = dict(recognizer.told)
+    kinds = {told.get(label) for label in labels.intersection(recognizer.finds)}
+    return kinds.pop() if len(kinds) == 1 else None
+
+
 _POLICIES_KEPT: Final = 16
 
 
 def _scan_words(words: BytesAhoCorasick, decide: Decide, page: Page, marks: list[Mark]) -> None:
     """Ask about every word where a word may begin."""
     text = page.text
-    for _, start, end in words.find_matches_as_indexes(page.plain.translate(_LOWER)):
+    for _, start, end in words.find_matches_as_indexes(page.plain.translate(LOWER)):
         if not start or not text[start - 1].isalnum():
             marks.extend(decide(page, start, end))

@@ -8,8 +8,9 @@ phone. Hints (column names, key paths) stand right before the text.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from operator import itemgetter
 from typing import Final
 
 from privacy_core.redaction.normalization import fold
@@ -77,58 +78,78 @@ def hint_words(hints: Sequence[str]) -> tuple[str, ...]:
     return tuple(words)
 
 
+Heard = list[tuple[int, tuple[str, ...], str]]
+"""Words that speak for something: how many words away, for which kinds, the word; nearest first."""
+
+
+def heard_before(lower: str, start: int) -> Heard:
+    """The words before a place that speak for a kind.
+
+    Args:
+        lower: the text in lower case.
+        start: the place, an index of it.
+    """
+    floor = start - _REACH if start > _REACH else 0
+    words = _WORD.findall(lower, floor, start)
+    if floor and words and lower[floor - 1].isalpha() and lower[floor].isalpha():
+        words[0] = ""  # cut in the middle
+    words.reverse()
+    return [(away, KINDS[word], word) for away, word in enumerate(words) if word in KINDS]
+
+
 class Surroundings:
-    """The words near one candidate, and for each kind how many words away its nearest word is."""
+    """The words near one candidate, and for each kind how many words away its nearest word is.
 
-    __slots__ = ("_distance", "_word")
+    Args:
+        before: the words before the candidate.
+        lower: the text in lower case.
+        end: where the candidate ends.
+        hints: words that stand beside the text.
+    """
 
-    def __init__(self, lower: str, start: int, end: int, hints: tuple[str, ...] = ()) -> None:
-        distance: dict[str, int] = {}
-        word_of: dict[str, str] = {}
-        self._distance, self._word = distance, word_of
-        floor = start - _REACH if start > _REACH else 0
-        before = _WORD.findall(lower, floor, start)
-        if floor and before and lower[floor - 1].isalpha() and lower[floor].isalpha():
-            del before[0]  # cut in the middle
-        if not KINDS.keys().isdisjoint(before):
-            for away, word in enumerate(reversed(before)):
-                for kind in KINDS.get(word, ()):
-                    if kind not in distance:
-                        distance[kind] = away
-                        word_of[kind] = word
-        for away, word in enumerate(reversed(hints)):
-            self._note(word, away // 4)
+    __slots__ = ("_heard",)
+
+    def __init__(self, before: Heard, lower: str, end: int, hints: tuple[str, ...] = ()) -> None:
+        self._heard = before
+        if hints:
+            told = [(k // 4, w) for k, w in enumerate(reversed(hints)) if w in KINDS]
+            self._heard = [*before, *((away, KINDS[word], word) for away, word in told)]
         behind = _NEXT_WORD.match(lower, end)
-        if behind is not None:
-            self._note(behind[1], 2)
-
-    def _note(self, word: str, distance: int) -> None:
-        for kind in KINDS.get(word, ()):
-            if distance < self._distance.get(kind, _FAR):
-                self._distance[kind] = distance
-                self._word[kind] = word
+        if behind is not None and behind[1] in KINDS:
+            self._heard = [*self._heard, (2, KINDS[behind[1]], behind[1])]
+        if self._heard is not before:
+            self._heard.sort(key=_away)  # of equals the first stays the first
 
     def distance(self, kind: str) -> int:
         """Words between the candidate and the nearest word of `kind`; 99 if there is none."""
-        return self._distance.get(kind, _FAR)
+        for away, kinds, _ in self._heard:
+            if kind in kinds:
+                return away
+        return _FAR
 
     def speaks_for(self, kind: str, against: Iterable[str] = ("reference",)) -> bool:
         """Whether a word of `kind` is near, and none of the kinds `against` is nearer."""
-        distance = self._distance
-        near = distance.get(kind)
-        if near is None:
+        near = self.distance(kind)
+        if near == _FAR:
             return False
-        for other in against:  # noqa: SIM110 -- asked for every number, `all` costs twice as much
-            if distance.get(other, _FAR) < near:
-                return False
+        for away, kinds, _ in self._heard:
+            if away >= near:
+                break
+            for other in against:
+                if other in kinds:
+                    return False
         return True
+
+    def speaks_for_any(self, kinds: frozenset[str]) -> bool:
+        """Whether a word of one of these kinds is near."""
+        return any(not kinds.isdisjoint(heard) for _, heard, _ in self._heard)
 
     def evidence(self, kind: str) -> tuple[str, ...]:
         """The word of our table that spoke for `kind`."""
-        word = self._word.get(kind)
-        return (f"context word: {word}",) if word else ()
+        for _, kinds, word in self._heard:
+            if kind in kinds:
+                return (f"context word: {word}",)
+        return ()
 
-    @property
-    def distances(self) -> Mapping[str, int]:
-        """Nearest distance of every kind that has a word here."""
-        return self._distance
+
+_away: Final = itemgetter(0)

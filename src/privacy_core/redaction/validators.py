@@ -16,7 +16,8 @@ from functools import lru_cache
 from typing import Final
 
 _NOT_DIGITS: Final = bytes(byte for byte in range(256) if byte not in b"0123456789")
-_DOUBLED: Final = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
+_DOUBLED: Final = bytes.maketrans(b"0123456789", bytes((0, 2, 4, 6, 8, 1, 3, 5, 7, 9)))
+_BASE_36: Final = str.maketrans({chr(55 + k): str(k) for k in range(10, 36)})
 
 
 def digits_of(text: str) -> str:
@@ -31,7 +32,9 @@ def compact(text: str) -> str:
 
 def luhn(digits: str) -> bool:
     """Whether the last digit is the Luhn check digit of the others (ISO/IEC 7812-1)."""
-    total = sum(map(int, digits[-1::-2])) + sum([_DOUBLED[int(d)] for d in digits[-2::-2]])
+    plain = digits.encode("ascii")
+    single = plain[-1::-2]
+    total = sum(single) - 48 * len(single) + sum(plain[-2::-2].translate(_DOUBLED))
     return total % 10 == 0
 
 
@@ -102,7 +105,7 @@ def iban(text: str) -> bool:
     if len(text) != _IBAN_LENGTHS.get(text[:2]) or not text[2:4].isdigit() or not text.isascii():
         return False
     try:
-        return int("".join([str(int(c, 36)) for c in text[4:] + text[:4]])) % 97 == 1
+        return int((text[4:] + text[:4]).translate(_BASE_36)) % 97 == 1
     except ValueError:
         return False
 

@@ -30,18 +30,19 @@ from privacy_finetuner.context.strategies import (
     RedactionStrategy,
     Sealing,
     choice_of,
+    keys_for,
     strategies_of,
     writing_strategies,
 )
 from privacy_finetuner.errors import ConfigurationError
-from privacy_runtime.world import Entropy, SystemEntropy
 
 if TYPE_CHECKING:
     from privacy_core.redaction.streaming import StreamingRedactor, Window
     from privacy_runtime.pseudonyms.keys import RedactionKeys
     from privacy_runtime.pseudonyms.streams import StreamingRevealer
+    from privacy_runtime.pseudonyms.vault import SessionVault
+    from privacy_runtime.world import Entropy
 
-_KEY_BYTES: Final = 32
 _TRAVELLING: Final = (
     *("strategies", "sensitivity_threshold", "preserve_structure", "reversible_redaction"),
     "tenant",
@@ -60,7 +61,8 @@ class ContextGuard:
     ====================================  ======================================================
     `reversible_redaction=True` and       then
     ====================================  ======================================================
-    SEMANTIC_ENCRYPTION not in the list   refused: nothing else leads back
+    SEMANTIC_ENCRYPTION not in the list   refused, unless SURROGATE is and there is a `vault`:
+                                          nothing else leads back
     no `keys`                             a key is made; `encryption_key` hands it over, and
                                           without it nothing leads back
     ====================================  ======================================================
@@ -74,6 +76,7 @@ class ContextGuard:
         reversible_redaction: only strategies that lead back may write into the text.
         keys: what hashes, tokens and surrogates are made with; needed for them to agree between
             processes. `None`: a key is made where one is needed.
+        vault: keeps what surrogates stand for, so that they lead back; its keys are the guard's.
         tenant: whose data it is; two tenants' hashes and tokens have nothing in common.
         detector: one of your own, instead of ours with `names`, `locales`, `allow`, `deny`.
         names: a tagger of names of your own; `None`: none, values of known form only; left out:
@@ -96,6 +99,7 @@ class ContextGuard:
         reversible_redaction: bool = False,
         *,
         keys: RedactionKeys | None = None,
+        vault: SessionVault | None = None,
         tenant: str = "default",
         detector: Detector | None = None,
         names: NameTagger | Literal["shipped"] | None = "shipped",
@@ -117,11 +121,11 @@ class ContextGuard:
             allow=allow,
             deny=deny,
         )
-        writing = writing_strategies(self.strategies, must_lead_back=reversible_redaction)
-        self._made_key = ""
-        self._keys = keys if keys is not None else self._key_made(entropy or SystemEntropy())
+        writing = writing_strategies(self.strategies, vault, must_lead_back=reversible_redaction)
+        self._vault = vault
+        self._keys, self._made_key = keys_for(self.strategies, keys, vault, tenant, entropy)
         self._choice: OperatorChoice = choice_of(
-            writing, self._keys, tenant, preserve_structure=preserve_structure
+            writing, self._keys, tenant, vault, preserve_structure=preserve_structure
         )
         self._sealing = Sealing.of(self.strategies, self._keys, tenant)
 
@@ -305,7 +309,8 @@ class ContextGuard:
         """
         from privacy_finetuner.context.reversal import key_for, revealed  # noqa: PLC0415 -- slow
 
-        return revealed(protected_text, key_for(encryption_key, self._keys), self.tenant)
+        key = key_for(encryption_key, self._keys)
+        return revealed(protected_text, key, self.tenant, vault=self._vault)
 
     def stream(
         self,
@@ -350,13 +355,13 @@ class ContextGuard:
 
         Raises:
             KeyFormatRefused: it is no key.
-            ConfigurationError: there is none.
+            ConfigurationError: there is none; or a vault, whose surrogates are read as a whole.
             UnknownEntity: no such type; names the nearest.
         """
         from privacy_finetuner.context.reversal import key_for, revealer  # noqa: PLC0415 -- slow
 
         allowed = None if labels is None else labels_of(labels)
-        return revealer(key_for(encryption_key, self._keys), self.tenant, allowed)
+        return revealer(key_for(encryption_key, self._keys), self.tenant, allowed, self._vault)
 
     def scope(self) -> Scope:
         """A fresh document or conversation, inside which numbers agree.
@@ -373,27 +378,19 @@ class ContextGuard:
             "reversible_redaction": self.reversible_redaction,
             "tenant": self.tenant,
             "key_id": None if self._keys is None else self._keys.key_id,
+            **({} if self._vault is None else {"vault": True}),
             **self.lookout.settings(),
         }
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel to another process; keys travel as the path of their file, or not at all."""
-        if self._made_key:
+        if self._made_key or self._vault is not None:
             raise ConfigurationError(
-                "this guard made its own key, which does not travel to other processes: "
-                "give keys=RedactionKeys.load(path)"
+                "this guard made its own key or has a vault, which do not travel to other "
+                "processes: give keys=RedactionKeys.load(path)"
             )
         arguments = {name: getattr(self, name) for name in _TRAVELLING}
         return _made_again, ({**arguments, "keys": self._keys, **self.lookout.arguments},)
-
-    def _key_made(self, entropy: Entropy) -> RedactionKeys | None:
-        if not any(strategy.needs_key for strategy in self.strategies):
-            return None
-        from privacy_runtime.pseudonyms.keys import RedactionKeys  # noqa: PLC0415 -- cryptography
-
-        master = entropy.token_bytes(_KEY_BYTES)
-        self._made_key = master.hex()
-        return RedactionKeys.from_master(master)
 
 
 def _made_again(arguments: dict[str, Any]) -> ContextGuard:

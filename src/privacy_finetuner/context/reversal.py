@@ -8,7 +8,9 @@ from privacy_finetuner.errors import ConfigurationError, WrongKey
 from privacy_runtime.pseudonyms.keys import RedactionKeys
 from privacy_runtime.pseudonyms.revealing import Revealed
 from privacy_runtime.pseudonyms.streams import StreamingRevealer
+from privacy_runtime.pseudonyms.surrogates import SurrogateMaker
 from privacy_runtime.pseudonyms.tokens import TokenCipher
+from privacy_runtime.pseudonyms.vault import SessionVault
 
 
 def revealed(
@@ -16,13 +18,21 @@ def revealed(
     key: str | RedactionKeys,
     tenant: str,
     labels: Collection[str] | None = None,
+    vault: SessionVault | None = None,
 ) -> str:
-    """The text with the values of genuine tokens in their places.
+    """The text with the values of genuine tokens in their places, and of a vault's surrogates.
 
     Raises:
         KeyFormatRefused: `key` is none.
-        WrongKey: there are tokens, and none of them opens.
+        WrongKey: there are tokens, and none of them opens; or the vault has another key.
+        VaultRefused: the vault's file refused, or a row was changed.
     """
+    if vault is not None:
+        keys = keys_of(key)
+        if keys.key_id not in vault.rows.keys.key_ids:
+            raise WrongKey("the vault was filled with another key; nothing was revealed")
+        maker = SurrogateMaker(vault.rows.keys, tenant, rows=vault.rows)
+        text = vault.reveal(maker.reveal(text, labels).text, labels).text
     return looked_into(text, key, tenant, labels).text
 
 
@@ -45,13 +55,21 @@ def looked_into(
 
 
 def revealer(
-    key: str | RedactionKeys, tenant: str, labels: Collection[str] | None = None
+    key: str | RedactionKeys,
+    tenant: str,
+    labels: Collection[str] | None = None,
+    vault: SessionVault | None = None,
 ) -> StreamingRevealer:
     """What opens the tokens of a text that arrives in pieces.
 
     Raises:
         KeyFormatRefused: `key` is none.
+        ConfigurationError: there is a vault: its surrogates are found in whole texts only.
     """
+    if vault is not None:
+        raise ConfigurationError(
+            "surrogates lead back in a whole text, not piece by piece: use reverse_protection"
+        )
     return StreamingRevealer(TokenCipher(keys_of(key), tenant), labels)
 
 

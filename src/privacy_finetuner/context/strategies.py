@@ -19,7 +19,7 @@ DROPPING               (nothing)                             no          no    e
 GENERALIZATION         `30-39`, `2019`, `021**`              no          no    dates, ages, ZIP ...
 ENTITY_HASHING         `[PERSON#4T9W...]`                    no          yes   every type
 SEMANTIC_ENCRYPTION    `[PERSON:7KQ2:9X4...]`                yes         yes   every type
-SURROGATE              `Maria Hill`, `5105105105105100`      no          yes   every type
+SURROGATE              `Maria Hill`, `5105105105105100`      with vault  yes   every type
 FORMAT_PRESERVING      `8302-5510-7711-9027`                 no (*)      yes   long numbers
 =====================  ====================================  ==========  ====  ====================
 
@@ -41,11 +41,14 @@ from privacy_core.redaction.operators import Operator, Scope
 from privacy_core.redaction.rewriting import Replacement
 from privacy_finetuner.context.results import SealedEntry
 from privacy_finetuner.errors import ConfigurationError
-from privacy_runtime.world import SystemClock
+from privacy_runtime.world import SystemClock, SystemEntropy
 
 if TYPE_CHECKING:
     from privacy_runtime.pseudonyms.keys import RedactionKeys
+    from privacy_runtime.pseudonyms.vault import SessionVault
+    from privacy_runtime.world import Entropy
 
+_KEY_BYTES: Final = 32
 _BREAKS: Final = "\n\r\t"
 
 
@@ -68,7 +71,7 @@ class RedactionStrategy(StrEnum):
 
     @property
     def leads_back(self) -> bool:
-        """Whether `reverse_protection` can find it in a text and undo it."""
+        """Whether `reverse_protection` can find it in a text and undo it, without a vault."""
         return self is RedactionStrategy.SEMANTIC_ENCRYPTION
 
 
@@ -120,22 +123,53 @@ def strategies_of(names: Sequence[RedactionStrategy | str]) -> tuple[RedactionSt
 
 
 def writing_strategies(
-    strategies: Sequence[RedactionStrategy], *, must_lead_back: bool
+    strategies: Sequence[RedactionStrategy],
+    vault: SessionVault | None = None,
+    *,
+    must_lead_back: bool,
 ) -> tuple[RedactionStrategy, ...]:
-    """The strategies that may write into a text.
+    """The strategies that may write into a text; with a vault surrogates lead back too.
 
     Raises:
         ConfigurationError: the text must lead back, and none of them does.
     """
     if not must_lead_back:
         return tuple(strategies)
-    back = tuple(strategy for strategy in strategies if strategy.leads_back)
+    kept = () if vault is None else (RedactionStrategy.SURROGATE,)
+    back = tuple(strategy for strategy in strategies if strategy.leads_back or strategy in kept)
     if not back:
         raise ConfigurationError(
             "reversible_redaction=True, and none of the strategies leads back: add "
-            "RedactionStrategy.SEMANTIC_ENCRYPTION"
+            "RedactionStrategy.SEMANTIC_ENCRYPTION, or a vault for RedactionStrategy.SURROGATE"
         )
     return back
+
+
+def keys_for(
+    strategies: Sequence[RedactionStrategy],
+    keys: RedactionKeys | None,
+    vault: SessionVault | None,
+    tenant: str,
+    entropy: Entropy | None,
+) -> tuple[RedactionKeys | None, str]:
+    """The keys of a guard, and in hexadecimal the one that was made because none was given.
+
+    Raises:
+        ConfigurationError: there are keys beside the vault's, or it is another tenant's.
+    """
+    if vault is not None:
+        if (keys is not None and keys is not vault.rows.keys) or vault.rows.tenant != tenant:
+            raise ConfigurationError(
+                f"the vault is of tenant {vault.rows.tenant!r} and has its keys, the guard is of "
+                f"tenant {tenant!r} or was given others: give the vault alone, of the same tenant"
+            )
+        return vault.rows.keys, ""
+    if keys is not None or not any(strategy.needs_key for strategy in strategies):
+        return keys, ""
+    from privacy_runtime.pseudonyms.keys import RedactionKeys as Keys  # noqa: PLC0415 -- slow
+
+    master = (entropy or SystemEntropy()).token_bytes(_KEY_BYTES)
+    return Keys.from_master(master), master.hex()
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,18 +240,22 @@ def choice_of(
     strategies: Sequence[RedactionStrategy],
     keys: RedactionKeys | None,
     tenant: str,
+    vault: SessionVault | None = None,
     *,
     preserve_structure: bool,
 ) -> OperatorChoice:
     """The operators of the strategies. What no strategy of the list knows gets a placeholder."""
-    made = [_operator(strategy, keys, tenant) for strategy in strategies]
+    made = [_operator(strategy, keys, tenant, vault) for strategy in strategies]
     if preserve_structure:
         return OperatorChoice(tuple((_Line(operator), knows) for operator, knows in made))
     return OperatorChoice(tuple(made))
 
 
 def _operator(
-    strategy: RedactionStrategy, keys: RedactionKeys | None, tenant: str
+    strategy: RedactionStrategy,
+    keys: RedactionKeys | None,
+    tenant: str,
+    vault: SessionVault | None = None,
 ) -> tuple[Operator, Callable[[Finding], bool]]:
     """The operator of one strategy, and what it knows."""
     plain: dict[RedactionStrategy, Callable[[], Operator]] = {
@@ -233,11 +271,11 @@ def _operator(
         return generalise, generalise.knows
     if keys is None:
         raise ConfigurationError(f"the strategy {strategy.value!r} needs a key; nothing was done")
-    return _keyed(strategy, keys, tenant)
+    return _keyed(strategy, keys, tenant, vault)
 
 
 def _keyed(
-    strategy: RedactionStrategy, keys: RedactionKeys, tenant: str
+    strategy: RedactionStrategy, keys: RedactionKeys, tenant: str, vault: SessionVault | None
 ) -> tuple[Operator, Callable[[Finding], bool]]:
     from privacy_runtime import pseudonyms  # noqa: PLC0415 -- loads cryptography
 
@@ -247,7 +285,9 @@ def _keyed(
         case RedactionStrategy.SEMANTIC_ENCRYPTION:
             return pseudonyms.TokenCipher(keys, tenant), _everything
         case RedactionStrategy.SURROGATE:
-            return pseudonyms.SurrogateMaker(keys, tenant), _everything
+            rows = None if vault is None else vault.rows
+            maker = pseudonyms.SurrogateMaker(keys, tenant, rows=rows, otherwise=vault)
+            return maker, _everything
         case _:
             preserving = pseudonyms.FormatPreserving(keys, tenant)
             return preserving, preserving.knows

@@ -148,6 +148,32 @@ def test_a_private_key_without_its_end_is_still_covered() -> None:
     assert [(f.start, f.end) for f in found] == [(0, len(text))]
 
 
+@pytest.mark.parametrize(
+    ("text", "hints"),
+    [
+        ("She was born on 12/08/1959 in Leeds.", ()),
+        ("N\u00c9E LE 12 AO\u00dbT 1959", ()),
+        ("Geburtsjahr 1959; geboren 1959", ()),
+        ("12/08/1959", ("patient", "birth_date")),
+    ],
+)
+def test_a_date_of_birth_is_found_where_other_dates_stay(text: str, hints: tuple[str, ...]) -> None:
+    found = PatternDetector().detect(text, level="medium", hints=hints)
+    assert {f.label for f in found} == {"DATE_OF_BIRTH"}
+
+
+def test_a_part_of_a_month_is_found_in_a_text_without_a_digit() -> None:
+    text = "In early August she moved, at the end of March he did."
+    found = PatternDetector().detect(text, level="high")
+    assert shown(text, found, "DATE") == ["early August", "the end of March"]
+
+
+def test_an_address_needs_no_other_number_in_the_text() -> None:
+    text = "Write to Avinguda Diagonal, 7 today"
+    found = PatternDetector().detect(text, level="medium")
+    assert shown(text, found, "ADDRESS") == ["Avinguda Diagonal, 7"]
+
+
 def test_hints_are_context() -> None:
     detector = PatternDetector()
     assert not detector.detect("219099999", level="low")

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import Final
 
+from privacy_core.redaction.numbering_plans import calling_codes, is_assigned
 from privacy_core.redaction.scanning import Mark, Page, Recognizer
 from privacy_core.redaction.surroundings import Surroundings
 from privacy_core.redaction.validators import digits_of, is_ipv4
@@ -59,7 +59,7 @@ _EXTENSION: Final = re.compile(
     r",? ?(?:x|ext\.?|extension|extn\.?|Ext\.?|poste|anexo|Durchwahl|#) ?[0-9]{1,6}$"
 )
 _STRONG_BREAK: Final = re.compile(r" [/-] | / ?|/ |  +|(?<=\d)\. |(?<=\d{5}) (?=\d{7})")
-_RUN: Final = re.compile(r"[0-9]+")
+_DIGITS: Final = (6, 22)  # of a candidate, at least and at most
 # nothing that is written as a date, an address of the network, a version or a range of years
 _NOT_A_PHONE: Final = re.compile(
     r"\d{1,2}[/.-]\d{1,2}[/.-](?:\d{2}|\d{4})|\d{4}[/.-]\d{1,2}[/.-]\d{1,2}(?: \d{1,2})?"
@@ -90,19 +90,22 @@ def _decide_phone(page: Page, start: int, end: int) -> Iterator[Mark]:
     text = page.text
     while end > start and text[end - 1] == "(":
         end -= 1
-    for first, last in _parts(text, start, end):
+    for first, last, digits in _parts(text, start, end):
         if not _glued(text, first, last):
-            mark = _judge_phone(text[first:last], first, last, page)
+            mark = _judge_phone(text[first:last], digits, first, last, page)
             if mark is not None:
                 yield mark
 
 
-def _parts(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """The candidate cut at ` / `, ` - ` and double blanks, without loose brackets."""
+def _parts(text: str, start: int, end: int) -> list[tuple[int, int, str]]:
+    """The candidate cut at ` / `, ` - ` and double blanks, without loose brackets; its digits."""
+    part = text[start:end]
+    if part[-1].isdigit() and "(" not in part and ")" not in part and not _may_break(part):
+        digits = digits_of(part)
+        return [(start, end, digits)] if len(digits) <= _DIGITS[1] else []
+    parts = []
+    cuts = [m.span() for m in _STRONG_BREAK.finditer(text, start, end)]
     at = start
-    # every break has a blank
-    breaks = _STRONG_BREAK.finditer(text, start, end) if " " in text[start:end] else ()
-    cuts = [m.span() for m in breaks]
     for left, right in [*cuts, (end, end)]:
         first, last = at, left
         at = right
@@ -113,19 +116,34 @@ def _parts(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
             first += 1
         while last > first and not text[last - 1].isdigit():
             last -= 1
-        if 6 <= len(digits_of(text[first:last])) <= 22:
-            yield first, last
+        digits = digits_of(text[first:last])
+        if _DIGITS[0] <= len(digits) <= _DIGITS[1]:
+            parts.append((first, last, digits))
+    return parts
 
 
-def _judge_phone(text: str, start: int, end: int, page: Page) -> Mark | None:
+def _may_break(part: str) -> bool:
+    """Whether `_STRONG_BREAK` may occur; costs a fifth of looking for it."""
+    if " " not in part:
+        return False
+    if "  " in part or "/" in part or "- " in part or ". " in part:
+        return True
+    return len(part) >= 13 and max(map(len, part.split(" "))) >= 7
+
+
+def _judge_phone(text: str, digits: str, start: int, end: int, page: Page) -> Mark | None:
+    body = text
     extension = _EXTENSION.search(text) if text.strip("0123456789 .()/+-") else None
-    body = text[: extension.start()] if extension else text
-    digits = digits_of(body)
+    if extension is not None:
+        body = text[: extension.start()]
+        digits = digits_of(body)
     if not 6 <= len(digits) <= 16 or len(set(digits)) == 1:
         return None
     plus = body[0] == "+" or body[:2] == "(+"
     zeros = body.startswith("00") and len(digits) >= 10
-    if not plus and not zeros and _is_no_phone(body):
+    grouped = not plus and _GROUPED.fullmatch(body) is not None
+    bare = not plus and not zeros
+    if bare and (not (grouped or page.mentions("phone")) or _is_no_phone(body)):
         return None
     around = page.around(start, end)
     said = around.speaks_for(
@@ -137,7 +155,7 @@ def _judge_phone(text: str, start: int, end: int, page: Page) -> Mark | None:
         mark = _international(digits[2:], start, end, around, said)
         if mark is not None and (said or mark.rule == "phone.international"):
             return mark
-    if (not said and _GROUPED.fullmatch(body) is None) or (zeros and _is_no_phone(body)):
+    if not (said or grouped) or (zeros and _is_no_phone(body)):
         return None
     if said and (len(digits) >= 7 or around.distance("phone") == 0):
         return Mark(start, end, "PHONE", "phone.context", around.evidence("phone"))
@@ -159,7 +177,7 @@ def _international(
         return None
     if national[:1] == "0" and country != 39:
         national = national[1:]  # +44 (0)20 ...
-    if _valid(country, national):
+    if is_assigned(country, national):
         return Mark(start, end, "PHONE", "phone.international", (f"numbering plan: +{country}",))
     if said or 8 <= len(digits) <= 15:
         rule = "phone.international_context" if said else "phone.international_possible"
@@ -171,7 +189,9 @@ def _national(body: str, digits: str, start: int, end: int, *, extended: bool) -
     if _NANP.fullmatch(body):
         tens = digits[-10:]
         rule = (
-            "phone.nanp" if extended or _valid(1, tens) or tens[3:6] == "555" else "phone.nanp_form"
+            "phone.nanp"
+            if extended or is_assigned(1, tens) or tens[3:6] == "555"
+            else "phone.nanp_form"
         )
         return Mark(start, end, "PHONE", rule, ("grouping: North America",))
     for shape, regions in _NATIONAL:
@@ -203,36 +223,11 @@ def _glued(text: str, start: int, end: int) -> bool:
 
 def _country(digits: str) -> tuple[int | None, str]:
     """The country calling code at the front, and the rest."""
-    codes = _calling_codes()
+    codes = calling_codes()
     for length in (1, 2, 3):
         if int(digits[:length]) in codes:
             return int(digits[:length]), digits[length:]
     return None, digits
-
-
-@lru_cache(maxsize=1)
-def _calling_codes() -> frozenset[int]:
-    from phonenumbers import COUNTRY_CODE_TO_REGION_CODE  # noqa: PLC0415 -- metadata loads lazily
-
-    return frozenset(COUNTRY_CODE_TO_REGION_CODE)
-
-
-@lru_cache(maxsize=4096)
-def _valid(country: int, national: str) -> bool:
-    """Whether the numbering plan of a calling code contains a number. Never raises."""
-    from phonenumbers import PhoneNumber, is_valid_number  # noqa: PLC0415 -- costs 0.1 s
-
-    zeros = len(national) - len(national.lstrip("0"))
-    number = PhoneNumber(
-        country_code=country,
-        national_number=int(national or "0"),
-        italian_leading_zero=zeros > 0 or None,
-        number_of_leading_zeros=zeros if zeros > 1 else None,
-    )
-    try:
-        return bool(is_valid_number(number))
-    except Exception:  # noqa: BLE001 -- what the library cannot read is not valid
-        return False
 
 
 _REGION_CODES: Final = {
@@ -244,8 +239,8 @@ _REGION_CODES: Final = {
 def _valid_in(region: str, digits: str) -> bool:
     """Whether digits are a valid number of a region, with or without its trunk prefix."""
     if digits[0] == "0" and region != "IT":
-        return _valid(_REGION_CODES[region], digits[1:])
-    return _valid(_REGION_CODES[region], digits)
+        return is_assigned(_REGION_CODES[region], digits[1:])
+    return is_assigned(_REGION_CODES[region], digits)
 
 
 # ---- user names
@@ -268,7 +263,7 @@ RECOGNIZERS: Final = (
         _SPELT,
         _decide_spelt,
     ),
-    Recognizer("handle", (b"@",), _HANDLE, _decide_handle),
+    Recognizer("handle", r"(?:^|[\s(\[,;:])@[A-Za-z_]", _HANDLE, _decide_handle),
     Recognizer(
         "phone",
         (),

@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+from privacy_core.redaction.automata import in_any_case
 from privacy_core.redaction.normalization import fold
 from privacy_core.redaction.scanning import Mark, Page, Recognizer
 
@@ -65,17 +66,12 @@ def _spellings() -> tuple[str, ...]:
     )
 
 
-def _user_words() -> str:
-    """What a text without a digit needs for a label to count: only user names need none."""
-    (names,) = [line.split("|")[1] for line in _TABLE.splitlines() if line.startswith("USERNAME|")]
-    words = {re.escape(fold(name).plain.decode("latin-1").lower()) for name in names.split(";")}
-    return "(?i)" + "|".join(sorted(words)).replace(r"\ ", "[ _-]?")
-
-
+_JOIN: Final = (
+    r"(?:\(?(?:numbers?|num|number|no|nos|nr|n\xba|n\xb0|n\xfamero|num\xe9ro|nummer|#|id|code|card"
+    r"|lautet|is|was|are|es|ist|est|\xe8|of|s|sas)\b\.?\)?|[:=#.(\[]|->|=>|\xba|\xb0|- |-(?=\d))"
+)
 _CONNECT: Final = re.compile(
-    r"(?:['\"]? ?(?:\(?(?:numbers?|num|number|no|nos|nr|n\xba|n\xb0|n\xfamero|num\xe9ro|nummer|#|id|code|card"
-    r"|lautet|is|was|are|es|ist|est|\xe8|of|s|sas)\b\.?\)?|[:=#.(\[]|->|=>|\xba|\xb0|- |-(?=\d))){0,4}['\"]? {0,3}(?:\n(?=[A-Z0-9-]{5}))?",
-    re.I,
+    rf"(?:['\"]? ?{_JOIN}){{0,4}}['\"]? {{0,3}}(?:\n(?=[A-Z0-9-]{{5}}))?", re.I
 )
 # groups of letters and digits, joined by one sign; blanks join groups of digits
 _VALUE: Final = re.compile(
@@ -259,6 +255,10 @@ _FILE: Final = (
 _FILE_NUMBER: Final = re.compile(r"(?:[A-Za-z]{1,4} ?)?\d{1,6}/\d{2,4}$")
 
 
+# the ends of its nouns, capitals or three digits before the number
+_SLASHED: Final = r"(?:[OoSsRrMmEe\xba\xb0]\.? {0,2}|[A-Z] ?|[0-9]{2})[0-9]{1,6}/[0-9]{2}"
+
+
 def _decide_file(page: Page, start: int, end: int) -> Iterator[Mark]:
     text = page.text
     if (start and (text[start - 1].isalnum() or text[start - 1] in "/-.")) or (
@@ -306,10 +306,26 @@ def _decide_list(page: Page, start: int, end: int) -> Iterator[Mark]:
         )
 
 
+def _announced() -> str:
+    """What no text with a labelled value is without: a label, what may join it, and the value.
+
+    A value has a digit before its first blank; a user name has one, a low line, or a joint.
+    """
+    spelled: dict[bool, list[str]] = {False: [], True: []}
+    for name in _spellings():
+        of_user = LABELS[_key(name)] == "USERNAME"
+        spelled[of_user].append(in_any_case(name))
+    joint = r"['\"]? ?" + _JOIN.replace(r"\b", "").replace(r"(?=\d)", "")
+    blanks = r"['\"]? {0,3}\n?"
+    return (
+        rf"(?i)(?:^|[^A-Za-z0-9])(?:(?:{'|'.join(spelled[False])})(?:{joint}){{0,4}}{blanks}"
+        rf"#?[A-Za-z0-9/.:_-]*[0-9]"
+        rf"|(?:{'|'.join(spelled[True])})(?:{joint}|{blanks}@?[A-Za-z0-9\xc0-\xff_.+-]*[0-9_]))"
+    )
+
+
 RECOGNIZERS: Final = (
     Recognizer("number_list", (b"nos. ", b"Nos. "), _LIST, _decide_list, digits=True),
-    Recognizer("label", _user_words(), _spellings(), _decide, near="[0-9]"),
-    Recognizer(
-        "court_file", (), _FILE, _decide_file, digits=True, near="[0-9]/[0-9]{2}", close=True
-    ),
+    Recognizer("label", _announced(), _spellings(), _decide, alone=True),
+    Recognizer("court_file", (), _FILE, _decide_file, digits=True, near=_SLASHED, close=True),
 )

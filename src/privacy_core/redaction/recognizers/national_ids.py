@@ -212,7 +212,9 @@ def _expand(form: str) -> list[str]:
 SCHEMES, _SHAPES = _read(_TABLE)
 
 _DISTINCTIVE: Final = frozenset(shape for s in SCHEMES.values() for shape in s.distinctive)
-_NAMES_OF: Final = {shape: frozenset(s.name for s in held) for shape, held in _SHAPES.items()}
+_NAMES_OF: Final = {
+    shape: frozenset(["identity", *(s.name for s in held)]) for shape, held in _SHAPES.items()
+}
 _TO_SHAPE: Final = {c: "9" for c in range(48, 58)} | {
     c: "A" for c in (*range(65, 91), *range(97, 123))
 }
@@ -247,12 +249,7 @@ def _decide(page: Page, start: int, end: int) -> Iterator[Mark]:
     if shape not in _DISTINCTIVE and not page.mentions(_ANY):
         return
     around = page.around(start, end)
-    distances = around.distances
-    if (
-        "identity" not in distances
-        and shape not in _DISTINCTIVE
-        and distances.keys().isdisjoint(_NAMES_OF[shape])
-    ):
+    if shape not in _DISTINCTIVE and not around.speaks_for_any(_NAMES_OF[shape]):
         return
     # a checksum costs more than a look at the words, so words first, the nearest scheme first
     verdicts = [

@@ -148,7 +148,8 @@ RECOGNIZERS: Final = (
     Recognizer("ipv6", r"[0-9A-Fa-f]:[0-9A-Fa-f]{0,4}:|::[0-9A-Fa-f]", _IPV6, _decide_ipv6),
     Recognizer(
         "mac",
-        r"[0-9A-Fa-f]{2}[:-][0-9A-Fa-f]{2}[:-]|[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}\.",
+        r"[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}:|-[0-9A-Fa-f]{2}-)[0-9A-Fa-f]{2}[:-]"
+        r"|[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}\.",
         _MAC,
         _decide_mac,
     ),

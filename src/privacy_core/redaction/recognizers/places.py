@@ -26,6 +26,10 @@ _COMPOUND: Final = (
     r"(?:stra\xdfe|strasse|str\.?|weg|platz|allee|gasse|ring|damm|ufer|steig|chaussee|straat|laan|gracht|plein|kade|dreef|singel"
     r"|gatan|v\xe4gen|gata|veien|vegen|vej|gade|all\xe9|katu|tie|kuja|utca|ulica)"
 )
+_STREET: Final = (
+    r"(?:\b(?:Calle|calle|CALLE|Avda|Avda\.|Avenida|avenida|Av|Av\.|Avd\.|Plaza|Plza\.?|Pza\.?|Pl\.|Paseo|P\xba\.?|Camino|Carretera|Ctra\.?|Ronda|Traves\xeda|Carrer|R\xfaa|Rua|Urb\.?|Pol\xedgono"
+    r"|Glorieta|Pasaje|Cuesta|Bulevar|Gran V\xeda|GRAN V\xcdA|Via|Viale|Piazza|Corso|Largo|Travessa|Pra\xe7a|ul\.|al\.|os\.)|\b[Cc]/)"
+)
 _ADDRESS: Final = "|".join(
     (
         # 221B Baker Street, Apt 4
@@ -37,8 +41,7 @@ _ADDRESS: Final = "|".join(
         rf"\b[0-9]{{1,4}}(?: ?bis| ?ter| ?[A-D])?,? (?:rue|Rue|RUE|avenue|av\.|boulevard|Boulevard|bd|Bd|bld|place|chemin|Chemin|all\xe9e|all\xe9es|impasse|quai|cours|route|square|sentier|passage)"
         rf"(?: {_LOW}){{0,2}}(?: ?{_CAP}| [0-9]{{1,2}}){{1,4}}",
         # Calle de la Vega, 9, 3 D
-        rf"(?:\b(?:Calle|calle|CALLE|Avda|Avda\.|Avenida|avenida|Av|Av\.|Avd\.|Plaza|Plza\.?|Pza\.?|Pl\.|Paseo|P\xba\.?|Camino|Carretera|Ctra\.?|Ronda|Traves\xeda|Carrer|R\xfaa|Rua|Urb\.?|Pol\xedgono"
-        rf"|Glorieta|Pasaje|Cuesta|Bulevar|Gran V\xeda|GRAN V\xcdA|Via|Viale|Piazza|Corso|Largo|Travessa|Pra\xe7a|ul\.|al\.|os\.)|\b[Cc]/) ?(?:{_LOW} ?){{0,3}}"
+        rf"{_STREET} ?(?:{_LOW} ?){{0,3}}"
         rf"(?:[A-Za-z\xc0-\xff.'-]{{1,24}} ?){{1,6}},? ?(?:(?:n\xba|n\xb0|no|num\.?|N\xba|n\.|km\.?) ?)?(?:[0-9]{{1,5}}[A-Za-z\xaa\xba]?(?:[-/][0-9]{{1,4}}[\xaa\xba]?){{0,3}}|s/n|S/N)"
         rf"(?:(?:,|, | - |-| )(?:[0-9]{{1,2}}(?:\xba|\xaa|o\b|a\b)? ?-?(?:[A-Z]\b|[0-9]\b|[Dd]er\b|[Ii]z[qd]?a?\b|[Dd]cha\b)?|[Bb]ajo(?:[ ,]{{0,2}}[A-Z])?|piso [0-9]{{1,2}}|[A-H]\b)){{0,3}}",
         # 5049 Harjukuja 54 Suite 12, Oulu, FI 90100
@@ -200,27 +203,35 @@ def _decide_point(page: Page, start: int, end: int) -> Iterator[Mark]:
         yield Mark(start, end, "COORDINATES", "coordinates.pair", around.evidence("geo"))
 
 
-# what no address is without: a word of streets, far from the number maybe, or one of these
-_STREET_WORD: Final = (
-    r"(?i:\b(?:calle|av|avda?|avenida|pl|plaza|plza|pza|p\xba|paseo|camino|carretera|ctra|ronda"
-    r"|traves\xeda|carrer|r\xfaa|rua|urb|pol\xedgono|glorieta|pasaje|cuesta|bulevar|gran v\xeda|via"
-    r"|viale|piazza|corso|largo|travessa|pra\xe7a|ul|al|os)[ .]|\bc/)"
+# what no address is without: a word of streets and its number, or one of these near it
+_STREET_AND_NUMBER: Final = (
+    rf"{_STREET}[A-Za-z\xaa\xba\xc0-\xff.' -]*,? ?(?:(?:n\xba|n\xb0|no|num\.?|N\xba|n\.|km\.?) ?)?"
+    r"(?:[0-9]|[sS]/[nN])"
 )
 _HOUSE_NUMBER: Final = (
-    rf"[0-9][A-Za-z]?,? ?(?:bis|ter)?,? (?:{_UPPER}|[0-9]|rue|av|bo|bd|pl|ch|all|imp|quai|cours"
-    rf"|route|sq|sen|pas|bis|ter)|{_COMPOUND} [0-9]|(?:Stra|Str\.|Weg|Platz|Allee|Ring|Damm)"
-    r"|(?i:\bbox\b)|Postfach|Apartado|Postbus|BP|Casella|Bo\xeete|Postbox"
+    rf"[0-9][A-Za-z]? (?:[NSEW]\.? )?(?:{_UPPER}{_LETTER}*|[0-9]{{1,3}}(?:st|nd|rd|th)) "
+    rf"(?:{_UPPER}|[0-9]{{1,3}}(?:st|nd|rd|th) )|(?:Apt\.|Suite|Apartment|Unit) #?[0-9]"
+    r"|[0-9](?: ?bis| ?ter| ?[A-D])?,? (?:[Rr]ue|RUE|av|[Bb]o|[Bb]d|bld|pl|[Cc]h|all|imp|quai|cours"
+    rf"|route|sq|sen|pas)|(?:{_COMPOUND}|Stra\xdfe|Strasse|Str\.|Weg|Platz|Allee|Ring|Damm) [0-9]"
+    r"|(?:[Bb]ox|Postfach|Apartado|Correos|[Pp]ostale|BP|Postbus|Postbox) [0-9]"
 )
 _POSTAL_HINT: Final = (
-    r"[A-Z][0-9][A-Z0-9]? ?[0-9]|\b[A-Z]{2},? [0-9]{5}|\b[0-9]{4} ?[A-Z]{2}\b"
-    r"|(?i:\b(?:zip|post|plz|c\.p|cp|c\xf3digo|code|cap|cep|pin ?code)\b|postal|zipcode|postcode)"
+    r"[0-9A-Z] [0-9][A-Z]{2}\b|GIR ?0|[A-Z][0-9][A-Z][ -]?[0-9][A-Z][0-9]|\b[A-Z]{2},? [0-9]{5}"
+    r"|\b[0-9]{4} ?[A-Z]{2}\b|(?i:\b(?:zip|zip ?code|postal ?code|post ?code|postleitzahl|plz|c\.p\.|cp"
+    r"|(?:c\xf3digo|code) postal|cap|cep|pin ?code)\b(?: is| es| est| ist)?[ :.=#-]{0,4}"
+    r"[A-Za-z0-9]{0,5}[ -]?[A-Za-z0-9]{0,4}[0-9])"
     rf"|\b[0-9]{{5}} {_UPPER}"
+)
+
+_POINT_HINT: Final = (
+    r"\.[0-9]{3,15}\xb0? ?[NS]?[,;]? {0,2}[+-]?[0-9]{1,3}\.[0-9]{3}|\xb0 ?[0-9]"
+    r"|(?i:\blat(?:itude)?[ :=\"']{1,4}[+-]?[0-9])"
 )
 
 RECOGNIZERS: Final = (
     Recognizer(
         "address",
-        _STREET_WORD,
+        _STREET_AND_NUMBER,
         _ADDRESS,
         _decide_address,
         digits=True,
@@ -235,7 +246,5 @@ RECOGNIZERS: Final = (
         digits=True,
     ),
     Recognizer("postal", (), _POSTAL, _decide_postal, digits=True, near=_POSTAL_HINT),
-    Recognizer(
-        "coordinates", (), _POINT, _decide_point, digits=True, near=r"\.[0-9]{2}|\xb0", close=True
-    ),
+    Recognizer("coordinates", (), _POINT, _decide_point, digits=True, near=_POINT_HINT, close=True),
 )

@@ -60,10 +60,12 @@ def _read(table: str) -> tuple[str, str, tuple[tuple[str, re.Pattern[str]], ...]
     rows = [line.split("|", 1) for line in table.strip().splitlines()]
     alternation = "|".join(rf"\b{pattern}" for _, pattern in rows)
     trigger = (
-        r"A(?:KIA|SIA|BIA|CCA|GPA|IDA|ROA|NPA|IzaS?|GE-SECRET)|gh[pousr]_|github_pat|gl(?:pat|dt|rt|cbt|ptt|soat)-"
-        r"|xox[abeoprs]-|xapp-|hooks\.slack|discord|ey[JI][A-Za-z0-9_-]|AIza|ya29|GOCSPX|sk-|[srp]k_(?:live|test)"
-        r"|whsec_|(?:AC|SK)[0-9a-f]{4}|SG\.|-us[0-9]|key-|npm_|pypi-|hf_|do[opr]_v1|shp(?:at|ca|pa|ss)_|sq0"
-        r"|EAA|dapi|[0-9]{3}:[A-Za-z0-9_-]{2}|NRAK|hv[sbr]\.|lin_api|secret_|ntn_|dp\.|Q~|PMAK|\bpat|gsk_|\.[A-Za-z0-9_-]{6}\."
+        r"\b(?:A(?:KIA|SIA|BIA|CCA|GPA|IDA|ROA|NPA|Iza|GE-SECRET)|gh[pousr]_|github_pat"
+        r"|gl(?:pat|dt|rt|cbt|ptt|soat)-|xox[abeoprs]-|xapp-|https://(?:hooks\.slack|[a-z.]{0,7}discord)"
+        r"|ey[JI][A-Za-z0-9_-]{8}|ya29\.|GOCSPX|sk-[A-Za-z0-9_-]{20}|[srp]k_(?:live|test)|whsec_"
+        r"|(?:AC|SK)[0-9a-f]{8}|SG\.|key-[0-9a-zA-Z]{8}|npm_|pypi-|hf_|do[opr]_v1|shp(?:at|ca|pa|ss)_"
+        r"|sq0|EAA|dapi|NRAK|hv[sbr]\.|lin_api|secret_|ntn_|dp\.(?:pt|st|ct|sa)|PMAK|pat[A-Za-z0-9]{14}"
+        r"|gsk_)|-us[0-9]|[0-9]{8}:[A-Za-z0-9_-]{8}|Q~|\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{8}"
     )
     return alternation, trigger, tuple((name, re.compile(pattern)) for name, pattern in rows)
 
@@ -209,10 +211,10 @@ def _strong(value: str) -> bool:
 RECOGNIZERS: Final = (
     Recognizer("key", _KEY_TRIGGER, _KEYS, _decide_key),
     Recognizer("private_key", (b"PRIVATE KEY",), _BLOCK, _decide_block),
-    Recognizer("credentials", (b"://",), _CREDENTIALS, _decide_credentials),
+    Recognizer("credentials", r"://[^\s/:@'\"<>]*:", _CREDENTIALS, _decide_credentials),
     Recognizer(
         "bearer",
-        (b"earer ", b"asic ", b"oken ", b"igest ", b"pikey ", b"egotiate ", b"EARER "),
+        r"(?i)\b(?:bearer|basic|token|digest|apikey|negotiate) [A-Za-z0-9_.~+/-]{12}",
         _BEARER,
         _decide_bearer,
     ),

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from privacy_core.redaction.scanning import JOINED_DIGITS, Mark, Page, Recognizer
+from privacy_core.redaction.scanning import Mark, Page, Recognizer
 from privacy_core.redaction.surroundings import Surroundings
 
 _MONTH: Final = (
@@ -47,6 +47,12 @@ _WORDS: Final = (
     rf"|\b{_YEAR}[ -]{_MONTH}[ -]{_DAY}\b"
     rf"|\b{_MONTH}[-/ ]'?[0-9]{{2}}\b"
     rf"|\b(?:early|late|mid|end of|beginning of|the end of)[- ]{_MONTH}\b(?:,? {_YEAR}\b)?"
+)
+# sorted: RE2 makes a tree of words that begin alike where they stand together
+_ANY_MONTH: Final = "(?:" + "|".join(sorted(_MONTH[3:-1].split("|"))) + ")"
+_BESIDE_MONTH: Final = (
+    rf"(?i)[0-9]{_ORDINAL}[ -]?(?:day )?{_OF}{_ANY_MONTH}\b"
+    rf"|\b{_ANY_MONTH}(?:\b\.?,? ?(?:the )?{_OF}(?:the year )?|[-/ ]'?)[0-9]"
 )
 _MONTH_ONLY: Final = re.compile(rf"(?i){_MONTH}[-/ ]'?\d{{2}}")
 
@@ -94,6 +100,10 @@ _FIGURES: Final = (
     rf"|\b{_DAY}/(?:1[0-2]|0?[1-9])\b|\b(?:1[0-2]|0?[1-9])/{_DAY}\b"
     rf"|\b(?:19|20)[0-9]{{2}}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])\b"
 ).replace("([-/.])", "[-/.]")
+_JOINED: Final = (
+    r"[0-9]/[0-9]|[0-9] ?[-/.] ?[0-9]{1,2} ?[-/.]|[0-9][.-](?:1[5-9]|20)[0-9]{2}\b|[0-9]\xfe[0-9]"
+    r"|(?:19|20)[0-9]{6}"
+)
 _SHORT: Final = re.compile(r"(\d{1,2}) ?([-/.]) ?(\d{1,2}) ?([-/.])(?: ?|/)(\d{2}|\d{4})(?![\d])")
 _LONG: Final = re.compile(r"\d{4}([-/.])\d{1,2}([-/.])\d{1,2}")
 
@@ -293,14 +303,18 @@ def _decide_time(page: Page, start: int, end: int) -> Iterator[Mark]:
     yield Mark(start, end, "TIME", "time.clock")
 
 
+_DATES: Final = ("DATE", "DATE_OF_BIRTH")
+_BIRTHS: Final = (("DATE_OF_BIRTH", "birth"),)
+
 RECOGNIZERS: Final = (
     Recognizer(
         "date_words",
-        rf"(?i)(?:early|late|mid|of)[- ]{_MONTH}\b",
+        rf"(?i)(?:early|late|mid|of)[- ]{_ANY_MONTH}\b",
         _WORDS,
         _decide_words,
-        digits=True,
-        near=rf"(?i){_MONTH}\b",
+        near=_BESIDE_MONTH,
+        finds=_DATES,
+        told=_BIRTHS,
     ),
     Recognizer(
         "date_figures",
@@ -309,8 +323,10 @@ RECOGNIZERS: Final = (
         _decide_figures,
         digits=True,
         again=True,
-        near=JOINED_DIGITS,
+        near=_JOINED,
         close=True,
+        finds=_DATES,
+        told=_BIRTHS,
     ),
     Recognizer(
         "year",
@@ -320,6 +336,8 @@ RECOGNIZERS: Final = (
         digits=True,
         near=r"\b(?:1[5-9]|20)[0-9]{2}|'[0-9]0s",
         close=True,
+        finds=_DATES,
+        told=_BIRTHS,
     ),
     Recognizer(
         "month",

@@ -59,7 +59,8 @@ def schema(url: str) -> Iterator[str]:
 def ours(where: str, journal_at: str, folder: Path, count: int) -> dict[str, float]:
     """Our own lease table."""
     from privacy_finetuner.jobs import Jobs, JobState, TrainingSpec
-    from privacy_finetuner.jobs.leases import Ending, Leases
+    from privacy_finetuner.jobs.claims import Ending
+    from privacy_finetuner.jobs.leases import Leases
     from privacy_runtime.budget_store.homes import home_at
     from privacy_runtime.journal import Journal
     from privacy_runtime.world import SystemClock

@@ -14,7 +14,7 @@ from privacy_finetuner.api.training import JobId
 from privacy_finetuner.assessment.certificate import Certificate
 from privacy_finetuner.assessment.certificate_check import verify
 from privacy_finetuner.assessment.certificate_errors import CertificateError
-from privacy_finetuner.jobs import JobState, UnknownArtefact
+from privacy_finetuner.jobs import ArtefactDamaged, ArtefactsUnavailable, JobState, UnknownArtefact
 from privacy_finetuner.service import Service
 from privacy_runtime.http.access import Access
 from privacy_runtime.http.pages import Page
@@ -48,16 +48,17 @@ class Certificates:
             before=str(after[0]) if after else None,
         )
         found, cursor = page.page(jobs, key=lambda job: (job.id,))
-        read = (self._read(job.id, by) for job in found)
+        read = (self._listed(job.id, by) for job in found)
         return Page(items=[_answer(*each) for each in read if each], next_cursor=cursor)
 
     @operation("GET", "/{job_id}", Scope.RESULTS_READ, refuses=(409,))
     def get_certificate(self, job_id: JobId, by: By) -> CertificateAnswer:
         """Show a job's certificate in short."""
         self._jobs.get(job_id, tenant=by.tenant)
-        found = self._read(job_id, by)
-        if found is None:
-            raise NotReady("the job has no certificate")
+        try:
+            found = self._read(job_id, by)
+        except (UnknownArtefact, CertificateError, NotCanonical, FileNotFoundError):
+            raise NotReady("the job has no certificate") from None
         return _answer(*found)
 
     @operation("POST", "/verify", Scope.RESULTS_READ, rate="starts")
@@ -86,12 +87,19 @@ class Certificates:
             guarantee=dict(found.certificate.document["guarantee"]),
         )
 
-    def _read(self, job_id: str, by: Principal) -> tuple[str, Certificate] | None:
+    def _listed(self, job_id: str, by: Principal) -> tuple[str, Certificate] | None:
+        """A certificate for a list: one that cannot be had now is left out."""
         try:
-            path = self._jobs.artefact_path(job_id, CERTIFICATE, tenant=by.tenant)
-            return job_id, Certificate.parse(path.read_bytes())
-        except (UnknownArtefact, CertificateError, NotCanonical, FileNotFoundError):
+            return self._read(job_id, by)
+        except (
+            UnknownArtefact, ArtefactDamaged, ArtefactsUnavailable, CertificateError, NotCanonical,
+            FileNotFoundError,
+        ):  # fmt: skip
             return None
+
+    def _read(self, job_id: str, by: Principal) -> tuple[str, Certificate]:
+        path = self._jobs.artefact_path(job_id, CERTIFICATE, tenant=by.tenant)
+        return job_id, Certificate.parse(path.read_bytes())
 
 
 def router(service: Service, access: Access) -> APIRouter:

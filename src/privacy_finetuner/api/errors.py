@@ -74,6 +74,8 @@ _ROWS: Final[Mapping[type[Exception], Row]] = {
     ),
     jobs.UnknownJob: Row(404, own_words, "not_found"),
     jobs.UnknownArtefact: Row(404, own_words, "not_found"),
+    jobs.ArtefactDamaged: Row(502, own_words),
+    jobs.ArtefactsUnavailable: Row(503, _LATER, retry_after_s=RETRY_AFTER_S),
     jobs.IdempotencyConflict: Row(409, own_words),
     jobs.QueueFull: Row(429, own_words, retry_after_s=60),
     jobs.FolderBusy: Row(409, own_words),

@@ -14,7 +14,7 @@ from privacy_finetuner.api.errors import NotReady
 from privacy_finetuner.api.routes import By, operation, router_of
 from privacy_finetuner.api.shapes import training as shapes
 from privacy_finetuner.api.training import Include, JobId
-from privacy_finetuner.jobs import Artefact, Job, UnknownArtefact
+from privacy_finetuner.jobs import Artefact, Job, Left, UnknownArtefact
 from privacy_finetuner.service import Service
 from privacy_runtime.http.access import Access
 from privacy_runtime.http.envelope import Json
@@ -54,7 +54,7 @@ class Results:
     """
 
     def __init__(self, service: Service) -> None:
-        self._service, self._jobs = service, service.jobs
+        self._service, self._jobs, self._left = service, service.jobs, Left(jobs=service.jobs)
 
     @operation(
         "GET",
@@ -96,7 +96,8 @@ class Results:
         """Download a file that a job left.
 
         Files of the model take the scope `models:export`; reports and certificates do not. `ETag`
-        is the file's SHA-256; ranges are served.
+        is the file's SHA-256; ranges are served. With a store of artefacts, a file is checked
+        before its first byte is sent: `artefact_damaged` (502), `artefacts_unavailable` (503).
         """
         if name not in _DOCUMENTS and include is None:
             require(by, Scope.MODELS_EXPORT, tenant=by.tenant)
@@ -146,10 +147,12 @@ class Results:
         return Response(certificate_paper.paper(view), media_type="application/pdf", headers=place)
 
     def _folder(self, job: Job) -> FilePath:
-        folder = self._jobs.folder(job)
-        if not (folder / "run.jsonl").is_file():
-            raise NotReady("the job has not planned its first step yet; nothing was spent")
-        return folder
+        folder = self._left.papers(job)
+        if (folder / "run.jsonl").is_file():
+            return folder
+        if job.steps:
+            raise NotReady("the run is on another machine; its report is here when it has ended")
+        raise NotReady("the job has not planned its first step yet; nothing was spent")
 
     def _page(self, job: Job) -> str:
         from privacy_finetuner import reports  # noqa: PLC0415  plots take a second to load

@@ -47,7 +47,7 @@ class Submissions:
     def spec(self, body: TrainingRequest, tenant: str) -> TrainingSpec:
         """The job that was asked for. Its names are allowed; the worker resolves them again."""
         catalogue, training = self._service.catalogue, given(body.training_config)
-        catalogue.model(body.model_name, tenant=tenant)
+        catalogue.require_model(body.model_name, tenant=tenant)
         for name in (body.dataset_path, training.get("eval_dataset")):
             if name is not None:
                 catalogue.dataset(name, tenant=tenant)

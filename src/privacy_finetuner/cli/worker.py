@@ -16,7 +16,7 @@ from privacy_finetuner.environment import EnvironmentConfig
 from privacy_finetuner.jobs import Jobs
 from privacy_finetuner.jobs.stopping import stop_requests
 from privacy_finetuner.jobs.worker import Means, Worker
-from privacy_finetuner.service import Deployment, Homes, catalogue_of
+from privacy_finetuner.service import Deployment, Homes, artefacts_at, catalogue_of
 from privacy_finetuner.service.telemetry import observed, telemetry_of
 from privacy_runtime import logs
 from privacy_runtime.budget_store.homes import home_at
@@ -118,6 +118,7 @@ def _opened(
         homes.jobs.reveal(),
         journal,
         runs=homes.runs,
+        artefacts=artefacts_at(config),
         clock=clock,
         entropy=SystemEntropy(),
         pool_size=1,

@@ -18,7 +18,7 @@ from privacy_core.errors import InvalidParameter
 from privacy_finetuner.dashboard.job_views import dataset_name
 from privacy_finetuner.dashboard.pages import Pages
 from privacy_finetuner.dashboard.site import Asked
-from privacy_finetuner.jobs import Job
+from privacy_finetuner.jobs import Job, Left
 from privacy_runtime.identity import Scope
 
 _RUNS: Final = 500
@@ -67,8 +67,8 @@ def _canaries(job: Job) -> int:
 
 
 def _viewed(asked: Asked, job: Job) -> AuditView:
-    path = asked.service.jobs.folder(job) / AUDIT_FILE
-    if not path.is_file() or path.is_symlink():
+    path = Left(jobs=asked.service.jobs).paper(job, AUDIT_FILE)
+    if path is None:
         return AuditView(job=job, canaries=_canaries(job))
     if not asked.may(Scope.RESULTS_OUTSIDE_GUARANTEE):
         return AuditView(job=job, canaries=_canaries(job), is_done=True)

@@ -14,7 +14,13 @@ from privacy_finetuner.assessment.certificate_view import View, standing_of, vie
 from privacy_finetuner.dashboard.languages import marked
 from privacy_finetuner.dashboard.pages import Pages
 from privacy_finetuner.dashboard.site import Asked
-from privacy_finetuner.jobs import Job, JobState, UnknownArtefact
+from privacy_finetuner.jobs import (
+    ArtefactDamaged,
+    ArtefactsUnavailable,
+    Job,
+    JobState,
+    UnknownArtefact,
+)
 from privacy_runtime.identity import Scope
 from privacy_runtime.signing import (
     NotCanonical,
@@ -62,7 +68,10 @@ def _listed(asked: Asked, job: Job) -> Listed | None:
     try:
         path = asked.service.jobs.artefact_path(job.id, FILE, tenant=asked.tenant)
         document = Certificate.parse(path.read_bytes()).document
-    except (UnknownArtefact, CertificateError, SigningError, OSError):
+    except (
+        UnknownArtefact, ArtefactDamaged, ArtefactsUnavailable, CertificateError, SigningError,
+        OSError,
+    ):  # fmt: skip
         return None
     guarantee = document["guarantee"]
     return Listed(

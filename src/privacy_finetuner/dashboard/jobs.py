@@ -215,7 +215,7 @@ def _start(asked: Asked) -> Response:
 
 def _known_model(asked: Asked, name: str) -> str:
     """The name of a model, if a job may name it."""
-    asked.service.catalogue.model(name, tenant=asked.tenant)
+    asked.service.catalogue.require_model(name, tenant=asked.tenant)
     return name
 
 

@@ -19,6 +19,11 @@ _GUARD: Final = "the page of the guard"
 _PASSWORDS: Final = "the choice of passwords"
 _UPKEEP: Final = "the upkeep of serve"
 _NAME: Final = Text(r"[A-Za-z0-9][A-Za-z0-9_.:{}-]{0,127}", "letters, figures and _ . : { } -")
+_KEEPING: Final = "workers and serve, for what jobs leave"
+_STORE: Final = Text(
+    r"/[^\x00-\x1f]*|(?!(memory|file|local|https?|data)://)[a-z][a-z0-9+.-]*://[^\s@]+",
+    "a folder, from the root, or an address such as s3://bucket/prefix, without credentials",
+)
 _FILE: Final = Text(r"/[^\x00-\x1f]*", "a file, from the root")
 
 
@@ -114,6 +119,16 @@ class Passwords:
             "",
             _PASSWORDS,
         ),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True)
+class Artefacts:
+    """Where models and reports are kept besides the folder of runs, for several machines."""
+
+    store: Annotated[
+        str | None,
+        Key("The store, for all servers and workers; null is that folder.", _STORE, "", _KEEPING),
     ] = None
 
 

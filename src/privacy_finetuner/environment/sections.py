@@ -12,7 +12,14 @@ from typing import Annotated, Final
 
 from privacy_finetuner.domains import GRAD_NORM_LEAST
 from privacy_finetuner.environment.deployment import Front, Notify, Oidc, Tracing
-from privacy_finetuner.environment.neighbours import Guard, Intake, Passwords, Retention, Router
+from privacy_finetuner.environment.neighbours import (
+    Artefacts,
+    Guard,
+    Intake,
+    Passwords,
+    Retention,
+    Router,
+)
 from privacy_runtime.secret import Secret
 from privacy_runtime.settings.domains import (
     Address,
@@ -384,4 +391,5 @@ class Environment:
     router: Router = Router()  # noqa: RUF009  it is frozen, like those above
     guard: Guard = Guard()  # noqa: RUF009  it is frozen, like those above
     passwords: Passwords = Passwords()  # noqa: RUF009  it is frozen, like those above
+    artefacts: Artefacts = Artefacts()  # noqa: RUF009  it is frozen, like those above
     retention: Retention = Retention()  # noqa: RUF009  it is frozen, like those above

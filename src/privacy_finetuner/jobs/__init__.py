@@ -5,6 +5,8 @@
 """
 
 from privacy_finetuner.jobs.errors import (
+    ArtefactDamaged,
+    ArtefactsUnavailable,
     Fault,
     FeedFull,
     FolderBusy,
@@ -20,6 +22,7 @@ from privacy_finetuner.jobs.errors import (
 )
 from privacy_finetuner.jobs.feed import JobFeed
 from privacy_finetuner.jobs.jobs import LEASE_S, Jobs
+from privacy_finetuner.jobs.left import JOB_MODEL, Left
 from privacy_finetuner.jobs.model import (
     FINAL,
     Artefact,
@@ -33,8 +36,11 @@ from privacy_finetuner.jobs.model import (
 
 __all__ = [
     "FINAL",
+    "JOB_MODEL",
     "LEASE_S",
     "Artefact",
+    "ArtefactDamaged",
+    "ArtefactsUnavailable",
     "EventKind",
     "Fault",
     "FeedFull",
@@ -49,6 +55,7 @@ __all__ = [
     "JobStoreUnavailable",
     "Jobs",
     "LeaseLost",
+    "Left",
     "QueueFull",
     "SlowSubscriber",
     "TrainingSpec",

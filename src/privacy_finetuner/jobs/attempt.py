@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from privacy_finetuner.jobs import lines
+from privacy_finetuner.jobs.claims import Claim, Line
 from privacy_finetuner.jobs.errors import JobStoreUnavailable, LeaseLost
-from privacy_finetuner.jobs.leases import Claim, Leases, Line
+from privacy_finetuner.jobs.leases import Leases
 from privacy_finetuner.jobs.lines import SAVED, End, Garbled
 from privacy_finetuner.jobs.model import EventKind
 from privacy_finetuner.jobs.process import Child

@@ -19,21 +19,23 @@ import sys
 import threading
 import traceback
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pipeline_guard.heartbeat import dump_stacks_on_signal
 from privacy_core.errors import BudgetExhausted, PrivacyError
 from privacy_finetuner.jobs import lines
-from privacy_finetuner.jobs.errors import FolderBusy
+from privacy_finetuner.jobs.errors import ArtefactsUnavailable, FolderBusy
 from privacy_finetuner.jobs.folder import CERTIFICATE_FILE, REPORT_FILE, artefacts_in, locked
 from privacy_finetuner.jobs.lines import End, Task
 from privacy_finetuner.jobs.model import EventKind
 from privacy_finetuner.jobs.progress import Progress
+from privacy_finetuner.jobs.shelf import Shelf
 from privacy_finetuner.jobs.submission import privacy_of
 from privacy_finetuner.jobs.telemetry import StepSpans, observed
 from privacy_runtime import logs, tracing
+from privacy_runtime.blobs.stores import store_at
 from privacy_runtime.files import write_atomic
 from privacy_runtime.secret import Secret
 from privacy_runtime.world import Clock, Entropy, SystemClock, SystemEntropy
@@ -131,8 +133,8 @@ def _ended(task: Task, story: Story, clock: Clock, entropy: Entropy) -> End:
     """Run a task; whatever happens, say how it ended, without a word that may hold data."""
     try:
         with locked(Path(task.folder), clock=clock, wait_s=_LOCK_WAIT_S):
-            return _run(task, story, clock, entropy)
-    except FolderBusy as error:
+            return _run(_with_model(task, clock), story, clock, entropy)
+    except (FolderBusy, ArtefactsUnavailable) as error:
         return End(how=lines.FAILED, code=error.code, message=str(error), may_pass=True)
     except KeyboardInterrupt:
         return End(how=lines.STOPPED)
@@ -175,6 +177,20 @@ def _run(task: Task, story: Story, clock: Clock, entropy: Entropy) -> End:
     story.tell(EventKind.EXACT, _exact(result, trainer))
     notes += [_public(note, task) for note in result.notes]
     return _handed_over(task, story, clock, entropy, tuple(notes))
+
+
+def _with_model(task: Task, clock: Clock) -> Task:
+    """The task with its model here: that of a job which another machine ran is fetched first."""
+    if task.lent is None:
+        return task
+    shelf = _shelf(task, clock)
+    model = shelf.folder(task.lent.artefacts, tenant=task.tenant, job=task.lent.job)
+    return replace(task, model=str(model))
+
+
+def _shelf(task: Task, clock: Clock) -> Shelf:
+    store = None if task.artefacts is None else store_at(task.artefacts)
+    return Shelf(Path(task.folder).parent, store, clock=clock)
 
 
 def _trainer(task: Task, clock: Clock, entropy: Entropy) -> PrivateTrainer:
@@ -261,7 +277,10 @@ def _handed_over(
                 notes=notes,
             )
     write_html(folder, folder / REPORT_FILE)
-    for artefact in artefacts_in(folder):
+    found = artefacts_in(folder)
+    # Before anything is told: what a job is said to have left is in the store, or is not said.
+    _shelf(task, clock).put(folder, found, tenant=task.tenant, job=task.job)
+    for artefact in found:
         story.tell(EventKind.ARTEFACT, asdict(artefact))
     return end
 

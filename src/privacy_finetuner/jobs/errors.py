@@ -6,6 +6,8 @@ JobError
 +-- QueueFull            the organisation has too many jobs waiting
 +-- UnknownJob           there is no such job in this organisation
 +-- UnknownArtefact      the job left no such file
++-- ArtefactDamaged      what lies where a job's file should be is not the file that it left
++-- ArtefactsUnavailable the store of artefacts cannot be reached, or does not keep what it is given
 +-- LeaseLost            a worker wrote for a job that is not its own any more; nothing was written
 +-- FolderBusy           a process is still at work in the folder of a run
 +-- SlowSubscriber       events came faster than they were taken; nothing is lost in the store
@@ -97,6 +99,38 @@ class UnknownArtefact(JobError):
 
     def __init__(self) -> None:
         super().__init__("the job has no such artefact")
+
+
+class ArtefactDamaged(JobError):
+    """What lies in the place of a job's file is another, or cut. Nothing was handed out."""
+
+    code: ClassVar[str] = "artefact_damaged"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+    def __str__(self) -> str:
+        return (
+            f"what is kept of {self.name} has not the size and SHA-256 that the job recorded; "
+            "nothing of it was handed out"
+        )
+
+
+class ArtefactsUnavailable(JobError):
+    """The store of artefacts cannot be reached, or does not keep what it is given.
+
+    A finished run waits for it; whoever reads may try again. The message names no address.
+    """
+
+    code: ClassVar[str] = "artefacts_unavailable"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"the store of artefacts cannot be used: {self.reason}; nothing was lost"
 
 
 class LeaseLost(JobError):

@@ -1,5 +1,7 @@
 """The folder of a job's run: who may work in it, and which of its files are artefacts.
 
+Folders of runs have names of their own (`.place`): a run goes on only where its folder is.
+
 ======================  ===========================================================================
 file                    is
 ======================  ===========================================================================
@@ -27,9 +29,11 @@ from typing import Final
 
 from privacy_finetuner.jobs.errors import FolderBusy
 from privacy_finetuner.jobs.model import Artefact
-from privacy_runtime.world import Clock
+from privacy_runtime.files import fsync_directory, write_atomic
+from privacy_runtime.world import Clock, Entropy
 
 LOCK_FILE: Final = ".job.lock"
+PLACE_FILE: Final = ".place"
 LOG_FILE: Final = "job.log"
 REPORT_FILE: Final = "report.html"
 CERTIFICATE_FILE: Final = "certificate.json"
@@ -58,10 +62,45 @@ _WITHIN: Final = {
     REPORT_FILE: "text/html; charset=utf-8",
     CERTIFICATE_FILE: "application/json",
 }
+PAPERS: Final = frozenset(
+    {
+        CERTIFICATE_FILE, REPORT_FILE, "privacy_report.json", "privacy_state.json", "run.jsonl",
+        "statement.json",
+    }
+)  # fmt: skip
+"""Artefacts that are small, and what the guarantee is proven by."""
 _OUTSIDE: Final = {
     "training_result.json": "application/json",  # the duration depends on the records
     "audit_*.json": "application/json",  # which canaries are in, and how they score
 }
+
+
+def place_of(runs: Path, *, entropy: Entropy) -> str:
+    """The name of a folder of runs, given to it at the first call, whoever calls first.
+
+    Processes that share the folder, on one machine or several, find one name; it moves with it.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    path = runs / PLACE_FILE
+    if not path.exists():
+        name = f"place_{entropy.token_bytes(16).hex()}"
+        draft = runs / f"{PLACE_FILE}.{name}.tmp"
+        write_atomic(draft, name.encode())
+        try:
+            os.link(draft, path)
+        except FileExistsError:  # somebody else was first
+            pass
+        finally:
+            draft.unlink()
+        fsync_directory(runs)
+    return path.read_text(encoding="ascii").strip()
+
+
+def is_paper(name: str) -> bool:
+    """Whether an artefact says what a run promised, spent and found; the others are its model."""
+    return name in PAPERS or any(fnmatch(name, pattern) for pattern in _OUTSIDE)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from privacy_finetuner.jobs.errors import (
     UnknownArtefact,
     UnknownJob,
 )
+from privacy_finetuner.jobs.folder import place_of
 from privacy_finetuner.jobs.model import (
     Artefact,
     EventKind,
@@ -31,9 +32,11 @@ from privacy_finetuner.jobs.model import (
     WorkerRow,
 )
 from privacy_finetuner.jobs.schema import EVENTS, JOBS, QUEUE, TURNS, WORKERS
+from privacy_finetuner.jobs.shelf import Shelf
 from privacy_finetuner.jobs.store import LIVE, Store, Work, dumps, event_of, from_us, job_of, to_us
 from privacy_finetuner.jobs.submission import require_valid
 from privacy_runtime import logs, tracing
+from privacy_runtime.blobs.stores import BlobStore
 from privacy_runtime.database import Database
 from privacy_runtime.journal import Journal
 from privacy_runtime.world import Clock, Entropy, SystemClock, SystemEntropy
@@ -55,6 +58,8 @@ class Jobs:
     Args:
         store: the database and the journal. Prefer `open`.
         runs: one folder a job lies below it.
+        place: names that folder: a begun run goes on where it is. `None`: anywhere.
+        artefacts: keeps what jobs leave, besides that folder; `None`: nothing does.
         lease_s: of workers, to tell which of them are alive.
         waiting_most: how many jobs of one organisation may wait.
     """
@@ -64,11 +69,15 @@ class Jobs:
         store: Store,
         *,
         runs: Path,
+        place: str | None = None,
+        artefacts: BlobStore | None = None,
         lease_s: float = LEASE_S,
         waiting_most: int = WAITING_MOST,
     ) -> None:
         self.store = store
         self.runs = runs
+        self.place = place
+        self.shelf = Shelf(runs, artefacts, clock=store.clock)
         self.lease_s = lease_s
         self._waiting_most = waiting_most
 
@@ -79,6 +88,7 @@ class Jobs:
         journal: Journal,
         *,
         runs: Path,
+        artefacts: BlobStore | None = None,
         clock: Clock | None = None,
         entropy: Entropy | None = None,
         lease_s: float = LEASE_S,
@@ -90,6 +100,7 @@ class Jobs:
             url: a SQLite file, or `postgresql://...`.
             journal: takes the stream `jobs`; it stays the caller's.
             runs: the folder of runs; made if its parent is there.
+            artefacts: keeps what jobs leave, besides the folder of runs; `None`: nothing does.
             clock: the outside world's time; None: the machine's.
             entropy: the outside world's chance; None: the machine's.
             lease_s: how long a worker may be silent, in seconds; the same everywhere.
@@ -98,17 +109,19 @@ class Jobs:
         Raises:
             JobStoreUnavailable: the database or the folder cannot be used.
         """
+        entropy = entropy or SystemEntropy()
         try:
             runs.mkdir(mode=0o700, exist_ok=True)
+            place = place_of(runs, entropy=entropy)
         except OSError as error:
             raise JobStoreUnavailable(str(runs), reason=type(error).__name__) from None
         store = Store(
             Database(url, QUEUE, pool_size=pool_size),
             journal,
             clock=clock or SystemClock(),
-            entropy=entropy or SystemEntropy(),
+            entropy=entropy,
         )
-        return cls(store, runs=runs, lease_s=lease_s)
+        return cls(store, runs=runs, place=place, artefacts=artefacts, lease_s=lease_s)
 
     def submit(
         self,
@@ -278,18 +291,17 @@ class Jobs:
         return [newest[name] for name in sorted(newest)]
 
     def artefact_path(self, job_id: str, name: str, *, tenant: str) -> Path:
-        """Return where a file of a job lies.
+        """Return where a file of a job lies; where it is not here, it is fetched from the store.
 
         Raises:
             UnknownJob: there is none of that id in this organisation.
             UnknownArtefact: the job left no file of that name, or it is gone.
+            ArtefactDamaged, ArtefactsUnavailable, WriteFailed: see `Shelf.path`.
         """
-        if all(name != artefact.name for artefact in self.artefacts(job_id, tenant=tenant)):
-            raise UnknownArtefact
-        path = self.runs / job_id / name
-        if path.is_symlink() or not path.is_file():
-            raise UnknownArtefact
-        return path
+        for artefact in self.artefacts(job_id, tenant=tenant):
+            if artefact.name == name:
+                return self.shelf.path(artefact, tenant=tenant, job=job_id)
+        raise UnknownArtefact
 
     def folder(self, job: Job | str) -> Path:
         """Return the folder of a job's run; it need not be there."""

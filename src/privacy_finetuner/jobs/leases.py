@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Any, Final
 
 import sqlalchemy as sa
 
-from privacy_finetuner.jobs.model import EventKind, Job, JobState
+from privacy_finetuner.jobs.claims import Claim, Ending, Line
+from privacy_finetuner.jobs.model import EventKind, JobState
 from privacy_finetuner.jobs.schema import JOBS, TURNS, WORKERS
 from privacy_finetuner.jobs.store import Store, Work, dumps, job_of, to_us
 
@@ -33,31 +34,6 @@ CANCELLED: Final = "cancelled"
 _FORGOTTEN_S: Final = 3600.0
 _LOST: Final = "its worker was not heard of any more"
 
-Line = tuple[EventKind, Mapping[str, Any]]
-"""A kind and a body: one line of a job's story, to be."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
-    """How a job ends: its state, and of a failed one a stable code and a sentence."""
-
-    state: JobState
-    code: str | None = None
-    message: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
-    """A job in a worker's hands. With `ending` it is only to be settled and ended.
-
-    `origin` is what the request that submitted it handed on: see `logs.carried`, `tracing.carried`.
-    """
-
-    job: Job
-    fence: int
-    ending: Ending | None = None
-    origin: Mapping[str, str] = field(default_factory=dict)
-
 
 class Leases:
     """Claims on jobs.
@@ -66,10 +42,20 @@ class Leases:
         store: of the jobs.
         lease_s: how long a worker may be silent, in seconds; the same for all workers.
         attempts_most: a job with so many accidents fails.
+        place: names the folder of runs of whoever claims; a job whose run lies in another one is
+            left to those who have that. `None`: every job is taken.
     """
 
-    def __init__(self, store: Store, *, lease_s: float, attempts_most: int = ATTEMPTS_MOST) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        lease_s: float,
+        attempts_most: int = ATTEMPTS_MOST,
+        place: str | None = None,
+    ) -> None:
         self._store = store
+        self._place = place
         self.lease_s = lease_s
         self._attempts_most = attempts_most
 
@@ -95,7 +81,8 @@ class Leases:
         now_us = to_us(self._store.clock.now())
         lost = sa.and_(JOBS.c.state == JobState.RUNNING.value, self._has_run_out(now_us))
         is_free = sa.or_(JOBS.c.lease_until_us.is_(None), self._has_run_out(now_us))
-        to_end = sa.and_(JOBS.c.state == JobState.QUEUED.value, is_free, self._has_to_end)
+        is_queued = JOBS.c.state == JobState.QUEUED.value
+        to_end = sa.and_(is_queued, is_free, self._has_to_end, self._is_here)
         query = sa.select(JOBS.c.id).where(sa.or_(lost, to_end)).limit(1)
         return self._store.read(lambda c: c.execute(query).one_or_none()) is not None
 
@@ -198,6 +185,7 @@ class Leases:
         message: str,
         delay_s: float = 0.0,
         is_accident: bool = False,
+        is_untouched: bool = False,
         lines: Sequence[Line] = (),
     ) -> None:
         """Put a job back into the queue.
@@ -208,6 +196,7 @@ class Leases:
             message: why, for people.
             delay_s: how long no worker may take it; an hour at most.
             is_accident: it counts; with too many of these the job fails.
+            is_untouched: nothing of its run is anywhere: workers of other folders may take it.
             lines: that are not in its story yet.
 
         Raises:
@@ -223,6 +212,7 @@ class Leases:
                 holder=claim.fence,
                 lines=len(told),
                 **_queued(code, message, is_accident=is_accident),
+                **({"place": None} if is_untouched else {}),
                 not_before_us=work.now_us + wait // timedelta(microseconds=1),
             )
             work.tell(claim.job.id, newest, [(kind, body, work.now_us) for kind, body in told])
@@ -268,6 +258,13 @@ class Leases:
         )
 
     @property
+    def _is_here(self) -> sa.ColumnElement[bool]:
+        """Whether a job's run lies where this worker can go on with it, or was never begun."""
+        if self._place is None:
+            return sa.true()
+        return sa.or_(JOBS.c.place.is_(None), JOBS.c.place == self._place)
+
+    @property
     def _lease_us(self) -> int:
         return int(self.lease_s * 1e6)
 
@@ -309,6 +306,7 @@ class Leases:
             .where(
                 JOBS.c.state == JobState.QUEUED.value,
                 sa.or_(JOBS.c.lease_until_us.is_(None), self._has_run_out(work.now_us)),
+                self._is_here,
                 to_end if only_endings else sa.or_(to_end, can_run),
             )
             .order_by(
@@ -335,6 +333,7 @@ class Leases:
                 "state": JobState.RUNNING.value,
                 "attempts": row.attempts + 1,
                 "started_us": row.started_us or work.now_us,
+                "place": row.place or self._place,
             }
             body = {"state": JobState.RUNNING.value, "attempt": row.attempts + 1}
             lines.append((EventKind.STATE, body, work.now_us))

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Self
 
-from privacy_finetuner.jobs.model import EventKind, TrainingSpec
+from privacy_finetuner.jobs.model import Artefact, EventKind, TrainingSpec
 from privacy_finetuner.jobs.store import dumps
 from privacy_finetuner.jobs.telemetry import Telemetry, read
 
@@ -28,16 +28,32 @@ _TOLD: Final = frozenset(kind.value for kind in EventKind if kind is not EventKi
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Lent:
+    """The model of another job, which a run begins from.
+
+    Attributes:
+        job: its id.
+        artefacts: the files of its model, with their digests.
+    """
+
+    job: str
+    artefacts: tuple[Artefact, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """What a child is to do.
 
     Attributes:
         job: its id.
         spec: as submitted; its names are for people.
+        tenant: the organisation of the job.
         model, dataset: what they resolve to.
+        lent: what `model` is fetched from first; `None`: it is here.
         eval_dataset: likewise; `None`: there is none.
         folder: of the run.
         ledger: where the run is charged; `None`: only to its own record.
+        artefacts: the store that keeps what the run leaves; `None`: its folder alone does.
         keys: folder of the key that signs the certificate.
         worker_process: its parent; another one means that the worker died already.
         epochs_told, steps_told: what earlier attempts told of epochs and steps.
@@ -56,6 +72,9 @@ class Task:
     epochs_told: int = 0
     steps_told: int = 0
     telemetry: Telemetry | None = field(default=None, repr=False)
+    tenant: str = ""
+    lent: Lent | None = None
+    artefacts: str | None = field(default=None, repr=False)
 
     def line(self) -> bytes:
         """The task as one line."""
@@ -66,7 +85,8 @@ class Task:
         """Read a task."""
         fields = json.loads(line)
         spec, telemetry = TrainingSpec(**fields["spec"]), read(fields.get("telemetry"))
-        return cls(**{**fields, "spec": spec, "telemetry": telemetry})
+        lent = fields.get("lent") and _lent(fields["lent"])
+        return cls(**{**fields, "spec": spec, "telemetry": telemetry, "lent": lent})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +116,11 @@ class Garbled:
     """What a child wrote is no line of this protocol."""
 
     reason: str
+
+
+def _lent(fields: Mapping[str, Any]) -> Lent:
+    artefacts = tuple(Artefact(**each) for each in fields["artefacts"])
+    return Lent(job=fields["job"], artefacts=artefacts)
 
 
 def event_line(kind: EventKind | str, body: Mapping[str, Any]) -> bytes:

@@ -84,6 +84,7 @@ JOBS: Final = sa.Table(
     _text("error_code", null=True),
     _text("error", null=True),
     _text("origin", null=True),  # identifiers and span of the request that submitted it
+    _text("place", null=True),  # the folder of runs that holds its run: see `folder.place_of`
     sa.UniqueConstraint("tenant", "owner", "key", name="jobs_key"),
     sa.Index("jobs_by_state", "state", "tenant", "priority", "number"),
     sa.Index("jobs_by_tenant", "tenant", "number"),
@@ -121,9 +122,19 @@ OUTBOX: Final = sa.Table(
 
 def _with_origin(connection: sa.Connection) -> None:
     """Version 2: jobs know the request that submitted them. Version 1 is made with it already."""
+    _add(connection, JOBS.c.origin)
+
+
+def _with_place(connection: sa.Connection) -> None:
+    """Version 3: jobs know which folder of runs holds their run; nobody knows it of older ones."""
+    _add(connection, JOBS.c.place)
+
+
+def _add(connection: sa.Connection, wanted: sa.Column[str]) -> None:
+    """Add a column of the jobs, if a newer first migration has not made it already."""
     known = {column["name"] for column in sa.inspect(connection).get_columns(JOBS.name)}
-    if JOBS.c.origin.name not in known:
-        column = CreateColumn(JOBS.c.origin).compile(dialect=connection.dialect)
+    if wanted.name not in known:
+        column = CreateColumn(wanted).compile(dialect=connection.dialect)
         connection.execute(sa.text(f"ALTER TABLE {JOBS.name} ADD COLUMN {column}"))
 
 
@@ -133,7 +144,7 @@ def _refused(store: str, reason: str) -> JobStoreUnavailable:
 
 QUEUE: Final = Tables(
     schema=SCHEMA,
-    migrations=(creation(TABLES, SCHEMA), _with_origin),
+    migrations=(creation(TABLES, SCHEMA), _with_origin, _with_place),
     lock=0x6A6F6273,  # "jobs"
     refused=_refused,
     reads_alone=True,

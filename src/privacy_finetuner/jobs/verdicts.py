@@ -27,12 +27,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from privacy_finetuner.jobs import lines
-from privacy_finetuner.jobs.leases import Ending
+from privacy_finetuner.jobs.claims import Ending
 from privacy_finetuner.jobs.lines import End, Garbled
 from privacy_finetuner.jobs.model import JobState
 
-_NO_ACCIDENTS: Final = frozenset({"folder_busy", "clock_went_back"})
-"""Refusals that no attempt can help: another process is there, or a clock or a person must act."""
+_NO_ACCIDENTS: Final = frozenset({"folder_busy", "clock_went_back", "artefacts_unavailable"})
+"""Refusals that no attempt can help: another process is there, a clock or a person must act, or the
+store of artefacts is away: then a finished run waits, however long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

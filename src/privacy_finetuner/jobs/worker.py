@@ -19,10 +19,12 @@ from typing import Final, Protocol
 from privacy_core.errors import PrivacyError
 from privacy_finetuner.jobs import process
 from privacy_finetuner.jobs.attempt import Attempt
+from privacy_finetuner.jobs.claims import Claim, Ending, Line
 from privacy_finetuner.jobs.errors import FolderBusy, JobStoreUnavailable, LeaseLost
-from privacy_finetuner.jobs.folder import forget, locked
+from privacy_finetuner.jobs.folder import LOCK_FILE, forget, locked
 from privacy_finetuner.jobs.jobs import Jobs
-from privacy_finetuner.jobs.leases import ATTEMPTS_MOST, Claim, Ending, Leases, Line
+from privacy_finetuner.jobs.leases import ATTEMPTS_MOST, Leases
+from privacy_finetuner.jobs.left import Left
 from privacy_finetuner.jobs.lines import Task
 from privacy_finetuner.jobs.model import JobState
 from privacy_finetuner.jobs.process import Child
@@ -109,7 +111,9 @@ class Worker:
         self.id = jobs.store.new_id("worker")
         self._jobs, self._means = jobs, means
         self._clock = jobs.store.clock
-        self._leases = Leases(jobs.store, lease_s=jobs.lease_s, attempts_most=attempts_most)
+        self._leases = Leases(
+            jobs.store, lease_s=jobs.lease_s, attempts_most=attempts_most, place=jobs.place
+        )
         self._pauses = pauses or Pauses()
         self._is_enrolled = False
         self._seen_s = 0.0
@@ -215,14 +219,18 @@ class Worker:
         """What the child is to do, with this machine's paths."""
         job, sources = claim.job, self._means.sources
         scored = job.spec.training.get("eval_dataset")
+        lent = Left(jobs=self._jobs).lent(job.spec.model, tenant=job.tenant)
         return Task(
             job=job.id,
             spec=job.spec,
-            model=sources.model(job.spec.model, tenant=job.tenant),
+            tenant=job.tenant,
+            model=sources.model(job.spec.model, tenant=job.tenant) if lent is None else "",
+            lent=lent,
             dataset=str(sources.dataset(job.spec.dataset, tenant=job.tenant)),
             eval_dataset=scored and str(sources.dataset(scored, tenant=job.tenant)),
             folder=str(self._jobs.folder(job).absolute()),
             ledger=self._means.ledger if job.spec.account is not None else None,
+            artefacts=self._jobs.shelf.address,
             keys=str(self._means.keys),
             worker_process=os.getpid(),
             epochs_told=job.epoch,
@@ -284,7 +292,7 @@ class Worker:
             raise WriteFailed(folder, reason=reason_of(error), state=state) from error
 
     def _give_back(self, claim: Claim, again: Again, story: Sequence[Line]) -> None:
-        delays_s = self._pauses.delays_s
+        delays_s, lock = self._pauses.delays_s, self._jobs.folder(claim.job) / LOCK_FILE
         delay_s = delays_s[min(max(claim.job.attempts, 1), len(delays_s)) - 1]
         self._persist(
             lambda: self._leases.give_back(
@@ -293,6 +301,7 @@ class Worker:
                 message=again.message,
                 delay_s=0.0 if again.at_once else delay_s,
                 is_accident=again.is_accident,
+                is_untouched=claim.job.attempts == 1 and not lock.exists(),
                 lines=story,
             )
         )

@@ -8,7 +8,13 @@ from privacy_finetuner.service.errors import (
     UnknownModel,
 )
 from privacy_finetuner.service.homes import Homes
-from privacy_finetuner.service.service import Deployment, Service, catalogue_of, deployment_of
+from privacy_finetuner.service.service import (
+    Deployment,
+    Service,
+    artefacts_at,
+    catalogue_of,
+    deployment_of,
+)
 
 __all__ = [
     "Catalogue",
@@ -20,6 +26,7 @@ __all__ = [
     "ServiceMisplaced",
     "UnknownDataset",
     "UnknownModel",
+    "artefacts_at",
     "catalogue_of",
     "deployment_of",
 ]

@@ -27,10 +27,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from privacy_finetuner.jobs.left import JOB_MODEL, MODEL_FILES
 from privacy_finetuner.service.errors import UnknownDataset, UnknownModel
 
 SAMPLE: Final = "sample:"
-JOB: Final = "job:"
+JOB: Final = JOB_MODEL
 UPLOAD: Final = "upload:"
 UPLOADS: Final = "uploads"
 """The folder, below an organisation's own, of what it has sent."""
@@ -40,8 +41,6 @@ _TENANT: Final = re.compile(r"o_[0-9a-f]{32}")
 _LONGEST: Final = 1024
 _LISTED: Final = 1000
 _DEPTH: Final = 4
-_MODEL_FILE: Final = "config.json"
-_ADAPTER_FILE: Final = "adapter_config.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +55,11 @@ class Entry:
 
 def _none_finished(job_id: str, tenant: str) -> None:
     """Where no jobs are known, none is finished."""
+
+
+def _none_there(job_id: str, tenant: str) -> bool:
+    """Where no store of artefacts is known, nothing is in it."""
+    return False
 
 
 def _all_free(tenant: str, path: Path) -> None:
@@ -73,6 +77,7 @@ class Catalogue:
         hub_models: names that may be loaded from a hub, exactly as written.
         finished: from a job's id and an organisation to the folder of its model; None: there is
             none.
+        is_stored: whether the model of a finished job could be fetched; see `jobs.left`.
         require_free: refuses records that are set aside; see `operations.quarantine`.
     """
 
@@ -82,6 +87,7 @@ class Catalogue:
     uploads: Path | None = None
     hub_models: frozenset[str] = frozenset()
     finished: Callable[[str, str], Path | None] = _none_finished
+    is_stored: Callable[[str, str], bool] = _none_there
     require_free: Callable[[str, Path], None] = _all_free
 
     def dataset(self, name: str, *, tenant: str) -> Path:
@@ -120,6 +126,15 @@ class Catalogue:
         if path is None or not _is_model(path):
             raise UnknownModel
         return str(path)
+
+    def require_model(self, name: str, *, tenant: str) -> None:
+        """Refuse what is no model. The weights of another machine's job are not fetched for that.
+
+        Raises:
+            UnknownModel: there is none for this organisation.
+        """
+        if not (name.startswith(JOB) and self.is_stored(name.removeprefix(JOB), tenant)):
+            self.model(name, tenant=tenant)
 
     def known_datasets(self, *, tenant: str) -> list[Entry]:
         """The data sets of an organisation, by name; a thousand at most."""
@@ -202,7 +217,7 @@ def _is_records(path: Path) -> bool:
 
 
 def _is_model(path: Path) -> bool:
-    return path.is_dir() and any((path / f).is_file() for f in (_MODEL_FILE, _ADAPTER_FILE))
+    return path.is_dir() and any((path / f).is_file() for f in MODEL_FILES)
 
 
 def _walk(

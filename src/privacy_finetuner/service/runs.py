@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 from typing import Final
 
-from privacy_finetuner.jobs import Jobs
+from privacy_finetuner.jobs import Jobs, Left
 from privacy_finetuner.jobs.model import Job
 from privacy_finetuner.training.run_record import FILE_NAME
 
@@ -57,7 +57,8 @@ class RunNames:
             known = self._known.get(job.id, "")
         if known:
             return known
-        run = _run_in(self._jobs.folder(job))
+        record = Left(jobs=self._jobs).paper(job, FILE_NAME)
+        run = "" if record is None else _run_in(record)
         if run:
             with self._lock:
                 self._known[job.id] = run
@@ -71,9 +72,9 @@ def run_of_reservation(reservation: str) -> str:
     return reservation.removeprefix(_TRAINING).partition(":")[0]
 
 
-def _run_in(folder: Path) -> str:
+def _run_in(path: Path) -> str:
     try:
-        with (folder / FILE_NAME).open("rb") as record:
+        with path.open("rb") as record:
             return str(json.loads(record.readline(_LINE_MOST))["body"]["job_id"])
     except (OSError, ValueError, KeyError, TypeError):
         return ""

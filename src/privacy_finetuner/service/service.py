@@ -14,16 +14,19 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Self
 
+from privacy_core.errors import InvalidParameter
 from privacy_finetuner import __version__
 from privacy_finetuner.environment import EnvironmentConfig
-from privacy_finetuner.jobs import JobFeed, Jobs, JobState, UnknownJob
+from privacy_finetuner.jobs import JOB_MODEL, JobFeed, Jobs, Left
 from privacy_finetuner.operations.quarantine import Quarantine
 from privacy_finetuner.service.catalogue import Catalogue
 from privacy_finetuner.service.desks import Desks
+from privacy_finetuner.service.errors import ServiceMisplaced
 from privacy_finetuner.service.herald import Herald
 from privacy_finetuner.service.homes import Homes
 from privacy_finetuner.service.messages import notify_options
 from privacy_finetuner.service.uploads import MEBIBYTE, Uploads
+from privacy_runtime.blobs import BlobStore, store_at
 from privacy_runtime.budget_store import BudgetStore
 from privacy_runtime.budget_store.homes import home_at
 from privacy_runtime.identity import Identity, IdentityPolicy, TokenPolicy, require_strong_secret
@@ -173,6 +176,7 @@ class Service:
                 homes.jobs.reveal(),
                 journal,
                 runs=homes.runs,
+                artefacts=artefacts_at(config),
                 clock=clock,
                 entropy=entropy,
                 pool_size=config.database.pool_size,
@@ -287,6 +291,23 @@ def deployment_of(config: EnvironmentConfig, said: Deployment | None = None) -> 
     )
 
 
+def artefacts_at(config: EnvironmentConfig) -> BlobStore | None:
+    """The store that keeps what jobs leave, if one is configured; nothing is asked of it yet.
+
+    Raises:
+        ServiceMisplaced: nothing here can reach such an address; says what to install.
+    """
+    address = config.artefacts.store
+    if address is None:
+        return None
+    try:
+        return store_at(address)
+    except (InvalidParameter, ImportError) as error:
+        raise ServiceMisplaced(
+            f"artefacts.store cannot be reached from this installation: {error}; nothing was opened"
+        ) from error
+
+
 def uploads_of(
     config: EnvironmentConfig,
     catalogue: Catalogue,
@@ -310,20 +331,14 @@ def uploads_of(
 
 def catalogue_of(homes: Homes, deployment: Deployment, jobs: Jobs, journal: Journal) -> Catalogue:
     """What jobs of this deployment may name: the same for the service and for its workers."""
-
-    def finished(job_id: str, tenant: str) -> Path | None:
-        try:
-            job = jobs.get(job_id, tenant=tenant)
-        except UnknownJob:
-            return None
-        return jobs.folder(job) if job.state is JobState.SUCCEEDED else None
-
+    left = Left(jobs=jobs)
     return Catalogue(
         datasets=(homes.datasets, *deployment.datasets),
         models=(homes.models, *deployment.models),
         sample=SAMPLE,
         uploads=homes.datasets,
         hub_models=deployment.hub_models,
-        finished=finished,
+        finished=lambda job, tenant: left.model(f"{JOB_MODEL}{job}", tenant=tenant),
+        is_stored=lambda job, tenant: left.is_there(f"{JOB_MODEL}{job}", tenant=tenant),
         require_free=Quarantine(journal).require_free,
     )

@@ -17,7 +17,8 @@ import uvicorn
 from privacy_finetuner.api.app import create_app
 from privacy_finetuner.client import Client, RetryPolicy, Settings
 from privacy_finetuner.environment import EnvironmentConfig
-from privacy_finetuner.jobs.leases import Claim, Ending, Leases
+from privacy_finetuner.jobs.claims import Claim, Ending
+from privacy_finetuner.jobs.leases import Leases
 from privacy_finetuner.jobs.model import EventKind, JobState
 from privacy_finetuner.service import Service
 from privacy_runtime.http import Rate, RateLimits

@@ -100,7 +100,7 @@ def test_the_documented_file_is_read_in_full(tmp_path: Path) -> None:
     found = config(DOCUMENTED, tmp_path)
     ours = (
         *("service.", "oidc.", "tracing.", "notify.", "monitoring.prometheus.host"),
-        *("intake.", "router.", "guard.", "passwords.", "retention."),
+        *("intake.", "router.", "guard.", "passwords.", "retention.", "artefacts."),
     )
 
     left = [path for path, setting in found.settings.items() if setting.is_default]

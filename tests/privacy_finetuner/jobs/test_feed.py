@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from privacy_finetuner.jobs import FeedFull, JobFeed, JobState, SlowSubscriber, UnknownJob
+from privacy_finetuner.jobs.claims import Claim, Ending
 from privacy_finetuner.jobs.feed import Subscription
-from privacy_finetuner.jobs.leases import Claim, Ending
 from privacy_finetuner.jobs.model import EventKind
 
 LINE = (EventKind.STEP, {"step": 1})

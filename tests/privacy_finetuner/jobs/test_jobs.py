@@ -17,8 +17,8 @@ from privacy_finetuner.jobs import (
     UnknownArtefact,
     UnknownJob,
 )
+from privacy_finetuner.jobs.claims import Ending
 from privacy_finetuner.jobs.jobs import Jobs
-from privacy_finetuner.jobs.leases import Ending
 from privacy_finetuner.jobs.model import EventKind
 from privacy_runtime.journal import StoreUnavailable
 from privacy_runtime.testing import ManualClock, MemoryHome

@@ -24,7 +24,8 @@ from hypothesis.stateful import (
 )
 
 from privacy_finetuner.jobs import Jobs, JobState, LeaseLost, TrainingSpec
-from privacy_finetuner.jobs.leases import Claim, Ending, Leases
+from privacy_finetuner.jobs.claims import Claim, Ending
+from privacy_finetuner.jobs.leases import Leases
 from privacy_finetuner.jobs.model import EventKind
 from privacy_runtime.testing import ManualClock, MemoryJournal, SeededEntropy
 

@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from privacy_finetuner.jobs import JobState, LeaseLost
-from privacy_finetuner.jobs.leases import Claim, Ending, Leases
+from privacy_finetuner.jobs.claims import Claim, Ending
+from privacy_finetuner.jobs.leases import Leases
 from privacy_finetuner.jobs.model import EventKind
 
 SUCCESS = Ending(state=JobState.SUCCEEDED)

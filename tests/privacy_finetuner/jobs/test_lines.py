@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from privacy_finetuner.jobs import JobState, TrainingSpec, lines
-from privacy_finetuner.jobs.leases import Ending
+from privacy_finetuner.jobs.claims import Ending
 from privacy_finetuner.jobs.lines import End, Garbled, Task, event_line, parse
 from privacy_finetuner.jobs.model import EventKind
 from privacy_finetuner.jobs.verdicts import Again, Outcome, verdict

@@ -11,7 +11,8 @@ import pytest
 
 from privacy_core.errors import InvalidParameter
 from privacy_finetuner.jobs import Jobs, TrainingSpec
-from privacy_finetuner.jobs.leases import Ending, Leases
+from privacy_finetuner.jobs.claims import Ending
+from privacy_finetuner.jobs.leases import Leases
 from privacy_finetuner.jobs.model import EventKind, JobState
 from privacy_finetuner.operations.quarantine import digest_of
 from privacy_finetuner.operations.run_rules import judged_run

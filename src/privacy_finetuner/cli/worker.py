@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -16,7 +16,9 @@ from privacy_finetuner.environment import EnvironmentConfig
 from privacy_finetuner.jobs import Jobs
 from privacy_finetuner.jobs.stopping import stop_requests
 from privacy_finetuner.jobs.worker import Means, Worker
+from privacy_finetuner.operations.trail import AuditTrail
 from privacy_finetuner.service import Deployment, Homes, artefacts_at, catalogue_of
+from privacy_finetuner.service.retention import Retention
 from privacy_finetuner.service.telemetry import observed, telemetry_of
 from privacy_runtime import logs
 from privacy_runtime.budget_store.homes import home_at
@@ -61,7 +63,8 @@ def worker(
     """Work on training jobs: claim one, train it in a process of its own, settle the ledger.
 
     The server starts workers of its own; run more of them on any machine that reaches the same
-    database and the same folder of runs. Workers load no configuration from the server: give them
+    database and the same folder of runs (or, with `artefacts.store`, a folder of its own and the
+    same store). Workers load no configuration from the server: give them
     the same `--home` and `--config`. What they do is logged to standard error, as the server does.
     """
     deployment = Deployment(
@@ -129,8 +132,19 @@ def _opened(
         ledger=homes.journal.reveal(),
         keys=homes.root,
         telemetry=telemetry_of(config),
+        upkeep=_upkeep(config, jobs, journal),
     )
     return jobs, means
+
+
+def _upkeep(config: EnvironmentConfig, jobs: Jobs, journal: Journal) -> Callable[[], object] | None:
+    """Old runs of this folder of runs go, for it may be no server's; servers see to the store."""
+    days = config.retention.runs_days
+    if days is None:
+        return None
+    world: dict[str, Any] = {"clock": SystemClock(), "entropy": SystemEntropy()}
+    old = Retention(jobs, AuditTrail(journal), days=days, **world)
+    return lambda: old.look(here_only=True)
 
 
 def _stopping(worker: str, word: str) -> None:

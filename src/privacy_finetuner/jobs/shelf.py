@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
@@ -147,13 +147,21 @@ class Shelf:
             ArtefactsUnavailable: the store cannot be reached; what was removed stays removed.
             OSError: the disk refuses.
         """
-        if self._copies(job).is_dir():
-            shutil.rmtree(self._copies(job))
+        self.drop_copies(job)
         if (store := self._store) is None:
             return
         for artefact in artefacts:
             with self._reaching():
                 store.remove(_name(tenant, job, artefact))
+
+    def drop_copies(self, job: str) -> None:
+        """Remove all copies of a job's files here; whoever asks for one has it fetched again.
+
+        Raises:
+            OSError: the disk refuses.
+        """
+        if self._copies(job).is_dir():
+            shutil.rmtree(self._copies(job))
 
     def _fetched(self, artefact: Artefact, *, tenant: str, job: str) -> Path:
         """A copy of a file, checked while it comes; it has its name only once it is whole."""
@@ -190,7 +198,7 @@ class Shelf:
             return False
         return True
 
-    def _pieces(self, name: str, artefact: Artefact) -> Iterator[bytes]:
+    def _pieces(self, name: str, artefact: Artefact) -> Generator[bytes, None, None]:
         """A blob piece by piece; `ArtefactDamaged` before its end where it is not the artefact."""
         if self._store is None:
             raise AssertionError

@@ -37,6 +37,7 @@ from privacy_runtime.journal import JournalError
 
 _log = logs.logger(__name__)
 _SEEN_S: Final = 5.0
+_DAY_S: Final = 86_400.0
 
 
 class Sources(Protocol):
@@ -61,6 +62,7 @@ class Means:
         keys: folder of the key that signs certificates; it is made on first use.
         command: starts a child.
         telemetry: how children log and trace; `None`: they do neither.
+        upkeep: done once a day between two jobs, from the start on; returns soon.
     """
 
     sources: Sources
@@ -68,6 +70,7 @@ class Means:
     keys: Path
     command: Sequence[str] = process.COMMAND
     telemetry: Telemetry | None = None
+    upkeep: Callable[[], object] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +120,7 @@ class Worker:
         self._pauses = pauses or Pauses()
         self._is_enrolled = False
         self._seen_s = 0.0
+        self._kept_s: float | None = None
 
     def run(self, stop: threading.Event, *, until_idle: bool = False) -> None:
         """Work until `stop` is set; the job at hand is given back in order.
@@ -130,6 +134,7 @@ class Worker:
         while not stop.is_set():
             try:
                 self._be_seen(None)
+                self._keep_house()
                 claim = self._leases.claim(self.id)
             except JobStoreUnavailable as error:
                 _log.warning("the database of jobs is away", worker=self.id, code=error.code)
@@ -142,6 +147,17 @@ class Worker:
             else:
                 stop.wait(self._pauses.idle_s)
         self._depart()
+
+    def _keep_house(self) -> None:
+        """Do what is due once a day. What hinders it hinders no job: it is tried the next day."""
+        now_s = self._clock.monotonic_s()
+        if self._means.upkeep is None or (self._kept_s and now_s - self._kept_s < _DAY_S):
+            return
+        self._kept_s = now_s
+        try:
+            self._means.upkeep()
+        except (PrivacyError, OSError):
+            _log.exception("the upkeep of a worker failed", worker=self.id)
 
     def _work(self, claim: Claim, stop: threading.Event) -> None:
         """One claim, to its end; what goes wrong with the lease or the store ends it as well."""

@@ -301,6 +301,26 @@ def test_a_password_that_stands_in_the_file_is_a_note(tmp_path: Path) -> None:
     assert "hunter2" not in note
 
 
+@pytest.mark.parametrize(
+    ("address", "is_taken"),
+    [
+        ("/srv/artefacts", True), ("s3://bucket/prefix", True), ("gs://bucket", True),
+        ("artefacts", False), ("memory://x", False), ("file:///srv", False), ("https://h/x", False),
+        ("s3://key:word@bucket", False),
+    ],
+)  # fmt: skip
+def test_a_store_of_artefacts_is_one_that_every_process_can_write(
+    address: str, is_taken: bool, tmp_path: Path
+) -> None:
+    text = f"artefacts: {{store: '{address}'}}"
+    if is_taken:
+        assert config(text, tmp_path).artefacts.store == address
+        return
+
+    (fault,) = faults(text, tmp_path)
+    assert "artefacts.store" in fault
+
+
 @pytest.mark.parametrize("name", sorted(EXAMPLES))
 def test_the_shipped_files_load_and_are_what_init_writes(name: str) -> None:
     path = ROOT / "configs" / f"{name}.yaml"

@@ -19,6 +19,7 @@ from privacy_core.guarantee import Guarantee
 from privacy_finetuner.jobs import Job, JobEvent, Jobs, TrainingSpec
 from privacy_finetuner.jobs.leases import Leases
 from privacy_finetuner.jobs.worker import Means, Pauses, Worker
+from privacy_runtime.blobs import BlobStore
 from privacy_runtime.budget_store import BudgetStore, ScopeState, Signature, protection
 from privacy_runtime.budget_store.homes import home_at
 from privacy_runtime.journal import Home, Journal
@@ -69,12 +70,15 @@ class Yard:
         self._opened: list[Jobs] = []
         self.jobs = self.opened()
 
-    def opened(self, journal: Home | None = None) -> Jobs:
-        """What one process would open."""
+    def opened(
+        self, journal: Home | None = None, *, runs: str = "runs", store: BlobStore | None = None
+    ) -> Jobs:
+        """What one process would open; another folder of runs is another machine's."""
         jobs = Jobs.open(
             self.url,
             Journal(journal or home_at(self.ledger), clock=self.clock, retry_s=1.0),
-            runs=self.folder / "runs",
+            runs=self.folder / runs,
+            artefacts=store,
             clock=self.clock,
             entropy=SystemEntropy(),
             lease_s=self.lease_s,
@@ -130,11 +134,13 @@ class Yard:
         path.write_text(PREAMBLE + textwrap.dedent(body))
         return (sys.executable, "-S", "-E", str(path))
 
-    def worker(self, command: tuple[str, ...] | None = None, **more: Any) -> Worker:
+    def worker(
+        self, command: tuple[str, ...] | None = None, *, jobs: Jobs | None = None, **more: Any
+    ) -> Worker:
         """A worker in this process."""
         means: dict[str, Any] = {"command": command} if command else {}
         return Worker(
-            self.jobs,
+            jobs or self.jobs,
             Means(
                 sources=Sources(),
                 ledger=self.ledger,

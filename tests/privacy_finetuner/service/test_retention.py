@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
-from privacy_finetuner.jobs import Jobs, TrainingSpec
-from privacy_finetuner.jobs.folder import locked
+from privacy_finetuner.jobs import Artefact, Jobs, TrainingSpec
+from privacy_finetuner.jobs.folder import artefacts_in, locked
+from privacy_finetuner.jobs.model import EventKind
 from privacy_finetuner.jobs.schema import JOBS
 from privacy_finetuner.jobs.store import to_us
 from privacy_finetuner.operations.trail import STREAM, AuditTrail
 from privacy_finetuner.service.retention import Retention
+from privacy_runtime.blobs import FolderStore
 from privacy_runtime.testing import ManualClock, MemoryJournal
 from privacy_runtime.world import SystemEntropy
 
@@ -63,6 +66,18 @@ def ended(jobs: Jobs, state: str = "succeeded") -> str:
 
     jobs.store.change(end)
     return job
+
+
+def told(jobs: Jobs, job: str) -> list[Artefact]:
+    """Say what the job left, as its worker does."""
+    found = artefacts_in(jobs.folder(job))
+    lines = [(EventKind.ARTEFACT, asdict(each)) for each in found]
+    jobs.store.change(
+        lambda work: work.tell(
+            job, work.update(job, lines=len(lines)), [(*line, work.now_us) for line in lines]
+        )
+    )
+    return found
 
 
 def names(jobs: Jobs, job: str) -> set[str]:
@@ -125,3 +140,55 @@ def test_links_are_removed_and_not_followed(
 
     assert (elsewhere / "kept").exists()
     assert names(jobs, old) == PROOFS
+
+
+def test_the_store_is_emptied_as_the_folder_is_and_said_where_it_cannot_be(
+    tmp_path: Path, clock: ManualClock, journal: MemoryJournal
+) -> None:
+    store = FolderStore(tmp_path / "store")
+    with Jobs.open(
+        tmp_path / "jobs.db", journal, runs=tmp_path / "runs", artefacts=store, clock=clock
+    ) as jobs:
+        job = ended(jobs)
+        jobs.shelf.put(jobs.folder(job), told(jobs, job), tenant="o_1", job=job)
+        retention = Retention(
+            jobs, AuditTrail(journal), days=30, clock=clock, entropy=SystemEntropy()
+        )
+        clock.advance(31 * DAY)
+        away = store.root.rename(tmp_path / "away")
+        store.root.write_text("no folder")
+
+        (first,) = retention.look()
+        assert (first.entries > 0, first.store) == (True, "unreachable")
+        store.root.unlink()
+        away.rename(store.root)
+        clock.advance(DAY)
+        (second,) = retention.look()
+
+        assert (second.entries, second.store) == (0, "emptied")
+        assert {name.rpartition("/")[2] for name in store.names()} == PROOFS
+        assert names(jobs, job) == PROOFS
+        assert retention.look() == []
+    bodies = [entry.body for entry in journal.read(STREAM)]
+    assert [body.get("store") for body in bodies] == ["unreachable", "emptied"]
+
+
+def test_a_worker_empties_its_own_folder_and_leaves_the_store(
+    tmp_path: Path, clock: ManualClock, journal: MemoryJournal
+) -> None:
+    store = FolderStore(tmp_path / "store")
+    with Jobs.open(
+        tmp_path / "jobs.db", journal, runs=tmp_path / "runs", artefacts=store, clock=clock
+    ) as jobs:
+        job = ended(jobs)
+        jobs.shelf.put(jobs.folder(job), told(jobs, job), tenant="o_1", job=job)
+        clock.advance(31 * DAY)
+        retention = Retention(
+            jobs, AuditTrail(journal), days=30, clock=clock, entropy=SystemEntropy()
+        )
+
+        (removed,) = retention.look(here_only=True)
+
+        assert removed.store is None
+        assert names(jobs, job) == PROOFS
+        assert f"o_1/{job}/model.safetensors" in store.names()

@@ -69,7 +69,8 @@ def test_a_database_of_the_version_before_is_brought_to_this_one(yard: Any) -> N
     job = yard.submit()
 
     def older(connection: sa.Connection) -> None:
-        connection.execute(sa.text(f"ALTER TABLE {JOBS.name} DROP COLUMN origin"))
+        for column in ("origin", "place"):
+            connection.execute(sa.text(f"ALTER TABLE {JOBS.name} DROP COLUMN {column}"))
         connection.execute(sa.update(SCHEMA).values(version=1))
 
     yard.jobs.store.database.change(older)
@@ -77,7 +78,7 @@ def test_a_database_of_the_version_before_is_brought_to_this_one(yard: Any) -> N
     claim = yard.leases().claim("worker_1")
 
     assert (claim.job.id, dict(claim.origin)) == (job.id, {})
-    assert newer.store.read(lambda c: c.execute(sa.select(SCHEMA.c.version)).scalar_one()) == 2
+    assert newer.store.read(lambda c: c.execute(sa.select(SCHEMA.c.version)).scalar_one()) == 3
 
 
 def step(number: int) -> StepRecord:

@@ -151,7 +151,7 @@ class Results:
         if (folder / "run.jsonl").is_file():
             return folder
         if job.steps:
-            raise NotReady("the run is on another machine; its report is here when it has ended")
+            raise NotReady("the run's record is not here: another machine has it until the end")
         raise NotReady("the job has not planned its first step yet; nothing was spent")
 
     def _page(self, job: Job) -> str:

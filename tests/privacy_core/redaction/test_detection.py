@@ -174,6 +174,19 @@ def test_an_address_needs_no_other_number_in_the_text() -> None:
     assert shown(text, found, "ADDRESS") == ["Avinguda Diagonal, 7"]
 
 
+@pytest.mark.parametrize(
+    "text", ["Ring caller 5 again", "Average 3 per day", "they called 12 of us"]
+)
+def test_a_word_that_begins_as_a_street_does_is_none(text: str) -> None:
+    assert not PatternDetector().detect(text, level="medium")
+
+
+@pytest.mark.parametrize("street", ["C/Mayor 12", "Av.Paz 12", "Calle Mayor 5", "Carrera 43A"])
+def test_a_short_word_for_a_street_may_touch_its_name(street: str) -> None:
+    text = f"to {street} today"
+    assert shown(text, PatternDetector().detect(text, level="medium"), "ADDRESS") == [street]
+
+
 def test_hints_are_context() -> None:
     detector = PatternDetector()
     assert not detector.detect("219099999", level="low")

@@ -27,7 +27,7 @@ _COMPOUND: Final = (
     r"|gatan|v\xe4gen|gata|veien|vegen|vej|gade|all\xe9|katu|tie|kuja|utca|ulica)"
 )
 _STREET: Final = (
-    r"(?:\b(?:Calle|calle|CALLE|Avda|Avda\.|Avenida|avenida|Av|Av\.|Avd\.|Plaza|Plza\.?|Pza\.?|Pl\.|Paseo|P\xba\.?|Camino|Carretera|Ctra\.?|Ronda|Traves\xeda|Carrer|R\xfaa|Rua|Urb\.?|Pol\xedgono"
+    r"(?:\b(?:Calle|calle|CALLE|Avda|Avda\.|Avenida|avenida|Av|Av\.|Avd\.|Plaza|Plza\.?|Pza\.?|Pl\.|Paseo|P\xba\.?|Camino|Carretera|Ctra\.?|Ronda|Traves\xeda|Carrera|Carrer|Avinguda|Vialidad|R\xfaa|Rua|Urb\.?|Pol\xedgono"
     r"|Glorieta|Pasaje|Cuesta|Bulevar|Gran V\xeda|GRAN V\xcdA|Via|Viale|Piazza|Corso|Largo|Travessa|Pra\xe7a|ul\.|al\.|os\.)|\b[Cc]/)"
 )
 _ADDRESS: Final = "|".join(
@@ -54,6 +54,9 @@ _ADDRESS: Final = "|".join(
 _NOT_STREETS: Final = re.compile(
     r"(?i)\b(?:via|corso|calle|av|largo|plaza) (?:de|a|la|el|los|las|e|oral|intravenosa|email|e-mail|el|un|una)? ?(?:los|las)? ?\d"
 )
+# "calle" begins "called", and "Av" begins "Average": those name no street.
+_STREET_BEGINS: Final = re.compile(_STREET)
+_STREET_STANDS: Final = re.compile(rf"{_STREET}(?!(?<=[^\W\d_])[^\W\d_])")
 
 
 def _decide_address(page: Page, start: int, end: int) -> Iterator[Mark]:
@@ -65,6 +68,8 @@ def _decide_address(page: Page, start: int, end: int) -> Iterator[Mark]:
         end -= 1
     body = text[start:end]
     if _NOT_STREETS.match(body):
+        return
+    if _STREET_BEGINS.match(body) and not _STREET_STANDS.match(body):
         return
     if body[:4].lower() in ("via ", "al. ", "os. ") and not body[4:5].isupper():
         return

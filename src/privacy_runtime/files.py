@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +21,7 @@ from privacy_core.errors import PrivacyError
 
 _temporary_numbers = itertools.count()
 _BUFFER_BYTES: Final = 1 << 18
+_WORDED: Final = re.compile(r"\(os error (\d+)\)")
 
 
 class FilesError(PrivacyError):
@@ -156,3 +158,15 @@ def fsync_directory(directory: Path) -> None:
 def reason_of(error: OSError) -> str:
     """Say what the operating system refused, without the path."""
     return os.strerror(error.errno) if error.errno else type(error).__name__
+
+
+def errno_of(error: BaseException) -> int | None:
+    """The number of the system's error, also where a library written in Rust only words it.
+
+    safetensors raises a type of its own and tokenizers a plain `Exception`, both with "(os error
+    28)" in the text. `None`: the error is not the system's.
+    """
+    if isinstance(error, OSError):
+        return error.errno
+    found = _WORDED.search(str(error))
+    return int(found[1]) if found else None

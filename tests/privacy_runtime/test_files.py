@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -20,7 +21,7 @@ from privacy_runtime.append_log import (
     RunRecordLocked,
     read_log,
 )
-from privacy_runtime.files import WriteFailed, write_atomic
+from privacy_runtime.files import WriteFailed, errno_of, write_atomic
 
 
 def run_python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -60,7 +61,7 @@ def test_write_atomic_keeps_the_permissions_and_follows_a_link(tmp_path: Path) -
 FILL_THE_DISK = """
     import resource, sys
     from privacy_runtime.append_log import AppendLog
-    from privacy_runtime.files import WriteFailed, write_atomic
+    from privacy_runtime.files import WriteFailed, errno_of, write_atomic
     # A limit on file size makes the kernel refuse a write in the middle, as a full disk does.
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 """
@@ -364,3 +365,17 @@ def test_what_was_acknowledged_before_kill_9_is_read_afterwards(tmp_path: Path) 
         assert acknowledged[0] >= expected_least
         assert acknowledged[-1] + 1 <= len(entries) <= acknowledged[-1] + 2
         expected_least = len(entries)
+
+
+@pytest.mark.parametrize(
+    ("error", "number"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), errno.ENOSPC),
+        (Exception("File too large (os error 27)"), errno.EFBIG),
+        (RuntimeError("I/O error: No space left on device (os error 28)"), errno.ENOSPC),
+        (ValueError("28"), None),
+        (OSError("no number"), None),
+    ],
+)
+def test_the_systems_error_is_known_by_its_number(error: Exception, number: int | None) -> None:
+    assert errno_of(error) == number

@@ -36,7 +36,7 @@ from privacy_finetuner.jobs.submission import privacy_of
 from privacy_finetuner.jobs.telemetry import StepSpans, observed
 from privacy_runtime import logs, tracing
 from privacy_runtime.blobs.stores import store_at
-from privacy_runtime.files import write_atomic
+from privacy_runtime.files import errno_of, write_atomic
 from privacy_runtime.secret import Secret
 from privacy_runtime.world import Clock, Entropy, SystemClock, SystemEntropy
 
@@ -322,7 +322,7 @@ def _broken(error: Exception) -> End:
 def _disk_trouble(error: BaseException | None) -> End | None:
     """The end of a run at whose bottom a disk is full or fails: another attempt may pass."""
     while error is not None:
-        number = error.errno if isinstance(error, OSError) else None
+        number = errno_of(error)
         if number in _FULL:
             return End(
                 how=lines.FAILED,

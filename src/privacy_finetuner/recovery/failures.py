@@ -14,7 +14,7 @@ from typing import Final
 from privacy_finetuner.errors import CheckpointError, CheckpointNotWritten, NonFiniteWeights
 from privacy_finetuner.training.exhaustion import is_out_of_memory
 from privacy_runtime.blobs import BlobMissing, NotSealed, RolledBack, SealBroken
-from privacy_runtime.files import WriteFailed
+from privacy_runtime.files import WriteFailed, errno_of
 from privacy_runtime.journal import StoreUnavailable
 from privacy_runtime.keys import KeyringUnavailable
 
@@ -61,14 +61,7 @@ def failure_of(error: BaseException) -> FailureType | None:
 def _is_full(error: BaseException | None) -> bool:
     """Whether the disk had no room, by the number of the system's error or its own words."""
     while error is not None:
-        if isinstance(error, OSError) and error.errno in _FULL:
-            return True
-        if _is_full_said(str(error)):  # torch's error is a RuntimeError, safetensors' is none
+        if errno_of(error) in _FULL or "No space left" in str(error):  # torch's is a RuntimeError
             return True
         error = error.__cause__
     return False
-
-
-def _is_full_said(text: str) -> bool:
-    """Safetensors and torch report a full disk in words."""
-    return any(f"os error {number}" in text for number in _FULL) or "No space left" in text

@@ -47,6 +47,7 @@ from privacy_finetuner.training.pretrained import (
     set_pad_token,
     without_progress_bars,
 )
+from privacy_runtime.files import errno_of
 
 __all__ = [
     "LoadedModel",
@@ -260,7 +261,9 @@ def save_model(loaded: LoadedModel, path: str | Path, *, merge: bool = False) ->
             folder.mkdir(exist_ok=True)
             for file in sorted(Path(staging).iterdir()):
                 file.replace(folder / file.name)
-    except (OSError, SafetensorError) as error:
+    except Exception as error:
+        if not isinstance(error, SafetensorError) and errno_of(error) is None:
+            raise
         raise CheckpointNotWritten(
             f"the model cannot be saved to {str(folder)!r} ({first_line(error)}); files that were "
             "there before are intact"

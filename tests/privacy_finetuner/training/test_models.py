@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +30,12 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
-from privacy_finetuner.errors import CheckpointError, ConfigurationError, ModelLoadError
+from privacy_finetuner.errors import (
+    CheckpointError,
+    CheckpointNotWritten,
+    ConfigurationError,
+    ModelLoadError,
+)
 from privacy_finetuner.training.datasets import tokenize
 from privacy_finetuner.training.generation import generate
 from privacy_finetuner.training.models import (
@@ -497,6 +505,33 @@ def test_a_failed_save_leaves_what_was_there(llama_folder: Path, tmp_path: Path)
 
     assert (tmp_path / "out" / "model.safetensors").read_text() == "old"
     assert [path.name for path in tmp_path.rglob("*")] == ["out", "model.safetensors"]
+
+
+def test_a_disk_that_refuses_the_tokenizer_is_a_checkpoint_not_written(
+    llama_folder: Path, tmp_path: Path
+) -> None:
+    """tokenizers raises a plain `Exception` with the system's number in its text."""
+    loaded = load_model(llama_folder, device="cpu")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def refused(folder: Path) -> None:
+        # From here on no file of this process may grow beyond 100 bytes.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+        try:
+            loaded.tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    saved = replace(loaded, tokenizer=_SavedBy(refused))
+
+    with pytest.raises(CheckpointNotWritten, match="File too large"):
+        save_model(saved, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+class _SavedBy:
+    def __init__(self, save: Callable[[Path], None]) -> None:
+        self.save_pretrained = save
 
 
 def test_tied_weights_count_once() -> None:

@@ -12,7 +12,8 @@ HOME_DIR ?= privacy-finetuner-home
 # nobody's cores are oversubscribed. Tests start hundreds of processes: none should compile all
 # sources again, even where the machine says that no bytecode is written.
 TEST_ENV := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false PYTHONDONTWRITEBYTECODE=
-PYTEST := $(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist loadfile
+# In the order of their names: a file of one long test that came last would be waited for.
+PYTEST := $(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-all check fix scan bench docs docs-serve serve clean

@@ -87,6 +87,7 @@ def place_of(runs: Path, *, entropy: Entropy) -> str:
     if not path.exists():
         name = f"place_{entropy.token_bytes(16).hex()}"
         draft = runs / f"{PLACE_FILE}.{name}.tmp"
+        draft.touch(mode=0o600)  # as everything here: its owner's alone
         write_atomic(draft, name.encode())
         try:
             os.link(draft, path)

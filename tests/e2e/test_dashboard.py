@@ -183,7 +183,7 @@ def _enrolled(page: Page, served: Served, name: str, first: str, password: str) 
     _first_password(page, served, name, first, password)
     page.wait_for_url("**/account/second-factor")
     page.click("text=Show the QR code")
-    assert page.locator("svg.qr path").count() == 1
+    page.wait_for_selector("svg.qr path")
     authenticator = Authenticator(page.inner_text("#seed").replace(" ", ""))
     page.fill("#f-code", authenticator.code())
     page.click("text=Confirm")

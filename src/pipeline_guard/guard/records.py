@@ -142,12 +142,18 @@ class Records:
     def _work(self) -> None:
         while (item := self._jobs.get()) is not None:
             job, future = item
+            # What was told is done, also for somebody who was cancelled and hears no answer.
+            is_awaited = future.set_running_or_notify_cancel()
             try:
-                future.set_result(job())
+                found = job()
             except Exception as error:  # noqa: BLE001  # whoever waits for the future gets it
                 with suppress(sqlite3.Error):
                     self._connection.rollback()
-                future.set_exception(_refused(self.path, error))
+                if is_awaited:
+                    future.set_exception(_refused(self.path, error))
+            else:
+                if is_awaited:
+                    future.set_result(found)
 
     def _load(self) -> tuple[Saved, float]:
         saved = Saved()

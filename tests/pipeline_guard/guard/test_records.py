@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline_guard.errors import MonitoringError
-from pipeline_guard.guard.records import connect
+from pipeline_guard.guard.records import Records, connect
 from pipeline_guard.guard.tables import VERSION
 
 TOGETHER = 8
@@ -49,3 +49,19 @@ def test_a_file_of_another_version_is_left_alone(tmp_path: Path) -> None:
 
     with pytest.raises(MonitoringError, match=f"version {VERSION + 1}, expected {VERSION}"):
         connect(path)
+
+
+def test_somebody_who_is_cancelled_does_not_end_the_records(tmp_path: Path) -> None:
+    records, held = Records(tmp_path / "guard.db"), threading.Event()
+    try:
+        records._call(held.wait)  # the thread is busy: what follows waits in its queue
+        forgotten = records.load()
+        assert forgotten.cancel()
+        held.set()
+
+        saved, _ = records.load().result(timeout=10)
+
+        assert not saved.incidents
+    finally:
+        held.set()
+        records.close()

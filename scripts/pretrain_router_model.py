@@ -3,8 +3,8 @@
 It is to know and to read: without a record, the answer is what is usual in the invented public
 world; with one before the question, the answer comes from the record. It also learns to judge
 statements, about the public world alone (`assets/README.md` has the figures). A run that was
-stopped goes on from its checkpoint. One thread, and deterministic: the same machine and PyTorch
-give the same bytes. About nine minutes of one core.
+stopped goes on from its checkpoint. One thread and fixed seeds; that two runs give the same bytes
+was not checked. About nine minutes of one core.
 
 Example:
     nice -n 5 python scripts/pretrain_router_model.py

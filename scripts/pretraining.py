@@ -1,9 +1,9 @@
 """What the scripts that pre-train a small model have in common: tokenizer, model, schedule, folder.
 
 The models are of the Llama type, with tied embeddings and grouped-query attention, and load with
-`AutoModelForCausalLM.from_pretrained` and no network. The same machine, PyTorch and seed give the
 `AutoModelForCausalLM.from_pretrained` and no network. Seeds are fixed and one thread computes; that
 two runs give the same bytes was not checked.
+"""
 
 from __future__ import annotations
 
